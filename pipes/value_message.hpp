@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "pipes/message_socket.hpp"
+#include "vmcow/snapshot.hpp"
+
+namespace pipes {
+
+/// A message that is being written: bytes, and snapshots as descriptors. The written snapshots' parts are held open
+/// until it ends.
+class MessageWriter {
+public:
+    void put(std::span<const std::byte> bytes);
+    /// A snapshot: its extent, slot, name and layers as bytes, its memfds as descriptors.
+    /// Throws: std::system_error -- EMFILE; E2BIG past `MessageSocket::kMaxFds` descriptors.
+    void put(const vmcow::Snapshot& snapshot);
+    /// A descriptor alone. Throws: std::system_error -- E2BIG.
+    void put(vmcow::sys::UniqueFd fd);
+
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::span<const int> fds() const noexcept { return numbers_; }
+
+private:
+    std::vector<std::byte> bytes_;
+    std::vector<vmcow::sys::UniqueFd> fds_;
+    std::vector<int> numbers_;
+};
+
+/// Reads what a MessageWriter wrote. What another process sent is not trusted: every read is checked (I3).
+/// Throws: std::system_error -- EBADMSG from any member when the message does not hold what is asked for.
+class MessageReader {
+public:
+    /// Takes over the descriptors; `bytes` stays the caller's for as long as the reader lives.
+    MessageReader(std::span<const std::byte> bytes, std::vector<vmcow::sys::UniqueFd> fds);
+
+    [[nodiscard]] std::span<const std::byte> take(std::size_t bytes);
+    [[nodiscard]] vmcow::Snapshot take_snapshot();
+    [[nodiscard]] vmcow::sys::UniqueFd take_fd();
+    /// Bytes not yet taken.
+    [[nodiscard]] std::size_t left() const noexcept { return bytes_.size(); }
+    /// Throws when anything is left: then the two sides do not agree on what was sent.
+    void expect_end() const;
+
+private:
+    std::span<const std::byte> bytes_;
+    std::vector<vmcow::sys::UniqueFd> fds_;
+    std::size_t next_fd_ = 0;
+};
+
+}  // namespace pipes

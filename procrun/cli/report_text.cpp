@@ -1,0 +1,131 @@
+#include "procrun/cli/report_text.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "procrun/pipeline_text.hpp"
+#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/human.hpp"
+
+namespace procrun::cli {
+
+namespace {
+
+constexpr std::size_t kColumns = 80;
+constexpr std::size_t kLabelColumns = 5;  // "stage", "total"
+constexpr std::array<std::string_view, 6> kQuantities{"wall", "user", "system", "read", "written", "peak"};
+
+/// One line of the table: right-aligned quantities, then the outcome.
+struct Row {
+    std::string label;
+    std::array<std::string, kQuantities.size()> quantities;
+    std::string outcome;
+    std::string heading;  ///< stands on a line of its own above
+};
+
+std::size_t columns_of(std::string_view text) {
+    return static_cast<std::size_t>(std::count_if(
+        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+}
+
+/// The first `columns` characters of `text`; the last is "…" where some are left out.
+std::string shortened(const std::string& text, std::size_t columns) {
+    if (columns_of(text) <= columns) return text;
+    std::size_t bytes = 0;
+    for (std::size_t seen = 0; bytes < text.size(); ++bytes) {
+        const bool begins = (static_cast<unsigned char>(text[bytes]) & 0xC0U) != 0x80U;
+        if (begins && seen++ == columns - 1) break;
+    }
+    return text.substr(0, bytes) + "…";
+}
+
+std::string cell(const StageReport& stage, const std::optional<double>& seconds) {
+    if (!stage.pid) return "-";
+    return seconds ? vmcow::cli::human_seconds(*seconds) : "?";
+}
+
+std::string cell(const StageReport& stage, const std::optional<std::uint64_t>& bytes) {
+    if (!stage.pid) return "-";
+    return bytes ? vmcow::cli::human_bytes(*bytes) : "?";
+}
+
+Row row_of(const StageReport& stage, std::size_t number) {
+    const std::string words = vmcow::cli::one_line(quote_words(stage.argv));
+    return {.label = {},
+            .quantities = {cell(stage, stage.wall_seconds), cell(stage, stage.user_seconds),
+                           cell(stage, stage.system_seconds), cell(stage, stage.read_bytes),
+                           cell(stage, stage.written_bytes), cell(stage, stage.peak_bytes)},
+            .outcome = vmcow::cli::one_line(stage.outcome.describe()),
+            .heading = shortened(fmt::format("{:<{}}  {}", number, kLabelColumns, words), kColumns)};
+}
+
+std::vector<Row> rows_of(const PipelineReport& report) {
+    std::vector<Row> rows(1);
+    rows.front().label = "stage";
+    std::copy(kQuantities.begin(), kQuantities.end(), rows.front().quantities.begin());
+    rows.front().outcome = "outcome";
+    for (std::size_t i = 0; i < report.stages.size(); ++i) rows.push_back(row_of(report.stages[i], i + 1));
+    Row& total = rows.emplace_back();
+    total.label = "total";
+    total.quantities.front() = vmcow::cli::human_seconds(report.wall_seconds);
+    total.outcome = fmt::format("status {}", report.status);
+    return rows;
+}
+
+template <class Value>
+nlohmann::ordered_json json_of(const std::optional<Value>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+}
+
+}  // namespace
+
+std::string table_of(const PipelineReport& report) {
+    const std::vector<Row> rows = rows_of(report);
+    std::array<std::size_t, kQuantities.size()> widths{};
+    for (const Row& row : rows) {
+        for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], columns_of(row.quantities[i]));
+    }
+    std::string table;
+    for (const Row& row : rows) {
+        if (!row.heading.empty()) table += row.heading + "\n";
+        table += fmt::format("{:<{}}", row.label, kLabelColumns);
+        for (std::size_t i = 0; i < widths.size(); ++i) table += fmt::format("  {:>{}}", row.quantities[i], widths[i]);
+        table += fmt::format("  {}\n", row.outcome);
+    }
+    for (std::size_t i = 0; i < report.stages.size(); ++i) {
+        if (!is_excused(report.stages, i)) continue;
+        table +=
+            fmt::format("stage {}: SIGPIPE is no failure, because the stage that read from it ended well\n", i + 1);
+    }
+    return table;
+}
+
+std::string json_of(const PipelineReport& report) {
+    using Json = nlohmann::ordered_json;
+    Json stages = Json::array();
+    for (const StageReport& stage : report.stages) {
+        stages.push_back({{"argv", stage.argv},
+                          {"pid", json_of(stage.pid)},
+                          {"outcome",
+                           {{"kind", name_of(stage.outcome.kind)},
+                            {"code", stage.outcome.code},
+                            {"text", stage.outcome.describe()}}},
+                          {"wall_seconds", json_of(stage.wall_seconds)},
+                          {"user_seconds", json_of(stage.user_seconds)},
+                          {"system_seconds", json_of(stage.system_seconds)},
+                          {"read_bytes", json_of(stage.read_bytes)},
+                          {"written_bytes", json_of(stage.written_bytes)},
+                          {"peak_bytes", json_of(stage.peak_bytes)}});
+    }
+    const Json document = {{"status", report.status}, {"wall_seconds", report.wall_seconds}, {"stages", stages}};
+    return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace procrun::cli

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "procrun/outcome.hpp"
+
+namespace procrun {
+
+/// Where execvp(3) looks for the program `name`, in turn: itself if it has a slash, otherwise beneath each folder of
+/// PATH. An empty part of PATH is the working directory.
+/// Threads: none may change the environment meanwhile.
+[[nodiscard]] std::vector<std::string> program_paths(const std::string& name);
+
+/// What execve(2) would say of `name` before it reads the file: not_started with ENOENT, EACCES, … and the text that
+/// `Program::start` gives; nullopt when there is a file that may be executed. For finding out early: a file can go
+/// away, and one that may be executed need not be a program.
+[[nodiscard]] std::optional<Outcome> find_missing_program(const std::string& name);
+
+}  // namespace procrun

@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# What the scripts share: sourced from the project's root, never run.
+
+# Packages of Debian 12, by what needs them.
+# shellcheck disable=SC2034  # the scripts that source this file use them
+build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev libboost-dev liburing-dev
+    libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev)
+# shellcheck disable=SC2034
+tidy_packages=(clang-tidy) format_packages=(clang-format) bench_packages=(jq)
+
+# One line on stderr, and the exit status: 2 for a command line that makes no sense, 1 for a failure.
+usage_error() {
+    printf '%s: %s (see --help)\n' "${0##*/}" "$*" >&2
+    exit 2
+}
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+headline() { printf '\n== %s\n' "$*"; }
+
+# The comment at the top of the script, whose path is in `self`, is its help.
+print_help() {
+    # shellcheck disable=SC2154  # every script sets it
+    sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$self"
+    exit 0
+}
+
+# Runs a command whose output matters only when it fails.
+quietly() {
+    local output
+    output=$("$@" 2>&1) || {
+        printf '%s\n' "$output" >&2
+        fail "failed: $*"
+    }
+}
+
+# Of the packages named, those that are not installed, one per line.
+missing_packages() {
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+    done
+}
+
+# Installs what is missing of the packages named, after saying what it is.
+install_packages() {
+    local missing as_root=()
+    command -v dpkg-query >/dev/null || fail "no dpkg-query here: install $* in this system's way, then use --no-install"
+    mapfile -t missing < <(missing_packages "$@")
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    printf 'Installing %d packages: %s\n' "${#missing[@]}" "${missing[*]}"
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || fail "neither root nor sudo: install ${missing[*]} as root, then use --no-install"
+        as_root=(sudo)
+    fi
+    # Another apt on the machine, such as unattended upgrades, is waited for rather than lost to.
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    quietly "${apt[@]}" update
+    quietly "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+}
+
+# build PRESET [FLAG...]: configures and builds; the flags are those of cmake --build. On a terminal Ninja shows its
+# progress; in a log only what goes wrong is worth a line. `run_under` is what the build runs under, as in: setarch -R.
+run_under=()
+ninja_flags=()
+build() {
+    local preset=$1 flags=("${@:2}") tool quiet=(--quiet)
+    for tool in cmake ninja g++; do
+        command -v "$tool" >/dev/null || fail "no $tool here: run without --no-install"
+    done
+    [ ! -t 1 ] || quiet=()
+    printf 'Building build/%s\n' "$preset"
+    quietly cmake --preset "$preset"
+    "${run_under[@]}" cmake --build --preset "$preset" "${flags[@]}" -- "${quiet[@]}" "${ninja_flags[@]}" ||
+        fail "the build of preset $preset failed"
+}
+
+# The clang-format whose opinion counts: versions differ in theirs. Nothing where there is none.
+find_clang_format() {
+    local candidate
+    for candidate in clang-format-14 clang-format; do
+        if "$candidate" --version 2>/dev/null | grep -q 'version 14\.'; then
+            echo "$candidate"
+            return
+        fi
+    done
+}
+
+# The project's own files, each on a line: not what was built, nor the hidden folders of git and of editors.
+project_files() {
+    find . -type d \( -path ./build -o -path './.*' ! -path ./.ci \) -prune -o -type f -print |
+        sed 's|^\./||' | LC_ALL=C sort
+}
+project_sources() { project_files | grep -E '\.(cpp|hpp)$' || true; }

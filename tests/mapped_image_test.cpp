@@ -1,0 +1,149 @@
+#include "vmcow/mapped_image.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <csignal>
+#include <vector>
+
+#include "tests/descriptor_limit.hpp"
+#include "tests/images.hpp"
+#include "tests/support.hpp"
+#include "vmcow/arena.hpp"
+#include "vmcow/sys/memory.hpp"
+#include "vmcow/view.hpp"
+
+namespace {
+
+using namespace vmcow;
+using tests::error_of;
+using tests::in_child;
+using tests::kChildExitedWell;
+using tests::noise;
+
+/// One image of each kind that a fork leaves out: filled, frozen, viewed, and put together of several layers.
+class ImagesTest : public testing::Test {
+protected:
+    ImagesTest() {
+        tests::write_pages(view_, tests::run_of(2, 10), std::byte{9});
+        view_.bytes()[30 * kPageBytes] = std::byte{8};
+    }
+
+    std::vector<std::span<const std::byte>> all() {
+        return {arena_.bytes(), snapshot_.bytes(), view_.bytes(), layered_.bytes()};
+    }
+
+    const std::vector<std::byte> content_ = noise(40 * kPageBytes);
+    Arena arena_ = tests::arena_of(content_);
+    const Snapshot snapshot_ = tests::snapshot_of(content_);
+    View view_{snapshot_};
+    const Snapshot layered_ = [this] {
+        View view(snapshot_);
+        tests::write_pages(view, {1, 20});
+        return view.capture();
+    }();
+};
+
+TEST_F(ImagesTest, PlainForkHasNoImageMapped) {
+    for (const auto image : all()) {
+        EXPECT_EQ(in_child([&] {
+                      tests::set_action(SIGSEGV, SIG_DFL);
+                      return static_cast<int>(*const_cast<volatile const std::byte*>(image.data()));
+                  }),
+                  (tests::ChildEnd{-1, SIGSEGV}));
+    }
+}
+
+// Were they not, the child's heap could grow into them, and the end of the image would take that away.
+TEST_F(ImagesTest, PlainForkKeepsTheAddressesReserved) {
+    for (const auto image : all()) {
+        auto* const at = const_cast<std::byte*>(image.data());
+        EXPECT_EQ(in_child([&] { return sys::reserve_hole(at, kPageBytes); }), (tests::ChildEnd{EEXIST, 0}));
+    }
+}
+
+TEST_F(ImagesTest, PlainForkMayEndItsImages) {
+    EXPECT_EQ(in_child([&] {
+                  arena_ = Arena();
+                  view_ = View(tests::snapshot_of(noise(10)));
+                  return 0;
+              }),
+              kChildExitedWell);
+}
+
+TEST_F(ImagesTest, FunctionProcessHasEveryImageAsItWasAtTheFork) {
+    std::vector<std::vector<std::byte>> before;
+    for (const auto image : all()) before.push_back(tests::copy_of(image));
+    ImagesInFork images;
+    EXPECT_EQ(in_child([&] {
+                  if (images.map_again() != 0) return 1;
+                  const auto now = all();
+                  for (std::size_t i = 0; i < now.size(); ++i) {
+                      if (!tests::same_bytes(now[i], before[i])) return 2;
+                  }
+                  return images.changes() == PageChanges{} ? 0 : 3;
+              }),
+              kChildExitedWell);
+}
+
+TEST_F(ImagesTest, FunctionProcessChangesOnlyItsOwnCopiesAndCountsThem) {
+    {
+        ImagesInFork images;
+        EXPECT_EQ(in_child([&] {
+                      if (images.map_again() != 0) return 1;
+                      arena_.bytes()[0] ^= std::byte{1};
+                      tests::write_pages(view_, {0, 30}, std::byte{77});
+                      tests::touch_pages(view_, {33});
+                      // Page 30 was changed before the fork: it is placed, and writing to it copies nothing more.
+                      return images.changes() == PageChanges{{3}, {1}, 3} ? 0 : 2;
+                  }),
+                  kChildExitedWell);
+    }
+    EXPECT_TRUE(tests::same_bytes(content_, arena_.bytes()));
+    EXPECT_EQ(view_.changes(), (PageChanges{{11}, {0}, 11}));
+    EXPECT_NE(view_.bytes()[17], std::byte{77});
+}
+
+// I1
+TEST_F(ImagesTest, FunctionProcessCannotWriteASnapshot) {
+    for (const auto image : {snapshot_.bytes(), layered_.bytes()}) {
+        auto* const at = const_cast<std::byte*>(image.data());
+        ImagesInFork images;
+        EXPECT_EQ(in_child([&] {
+                      if (images.map_again() != 0) return 1;
+                      tests::set_action(SIGSEGV, SIG_DFL);
+                      *at = std::byte{1};
+                      return 0;
+                  }),
+                  (tests::ChildEnd{-1, SIGSEGV}));
+    }
+}
+
+TEST_F(ImagesTest, ForkOfAForkHasTheImagesToo) {
+    ImagesInFork images;
+    EXPECT_EQ(in_child([&] {
+                  if (images.map_again() != 0) return 1;
+                  tests::write_pages(view_, {0}, std::byte{77});
+                  ImagesInFork again;
+                  const tests::ChildEnd end = in_child([&] {
+                      if (again.map_again() != 0) return 2;
+                      return view_.bytes()[17] == std::byte{77} && arena_.bytes()[5] == content_[5] ? 0 : 3;
+                  });
+                  return end.exit_status;
+              }),
+              kChildExitedWell);
+}
+
+TEST_F(ImagesTest, PreparationThatFailsHasChangedNothing) {
+    const PageChanges before = view_.changes();
+    {
+        const DescriptorLimit limit(0);
+        EXPECT_EQ(error_of([] { const ImagesInFork images; }), EMFILE);
+    }
+    EXPECT_EQ(view_.changes(), before);
+    ImagesInFork images;
+    EXPECT_EQ(in_child([&] { return images.map_again(); }), kChildExitedWell);
+}
+
+}  // namespace

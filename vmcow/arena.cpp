@@ -1,0 +1,263 @@
+#include "vmcow/arena.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "vmcow/fork_lock.hpp"
+#include "vmcow/mapped_image.hpp"
+#include "vmcow/page_compare.hpp"
+#include "vmcow/slot.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/memfd.hpp"
+#include "vmcow/sys/memory.hpp"
+#include "vmcow/sys/page_scan.hpp"
+
+namespace vmcow {
+namespace {
+
+/// Chunks are populated this much ahead at the most: large enough that collapsing, which flushes every processor's page
+/// lists once a call, does not show; small enough that the memory is still in the cache when it is filled.
+constexpr std::size_t kLargestStep = std::size_t{16} << 20;
+
+/// Opens a memfd once more for reading only and puts it in the place of the writable descriptor (I3).
+/// Async-signal-safe.
+int drop_write_access(int fd) noexcept {
+    std::array<char, 32> path{"/proc/self/fd/"};
+    char* const digits = path.data() + std::strlen(path.data());
+    *std::to_chars(digits, path.data() + path.size() - 1, fd).ptr = '\0';
+    const int read_only = ::open(path.data(), O_RDONLY | O_CLOEXEC);
+    if (read_only < 0) return errno;
+    const int error = ::dup3(read_only, fd, O_CLOEXEC) < 0 ? errno : 0;
+    ::close(read_only);
+    return error;
+}
+
+/// The address space that was asked for or, under a limit (RLIMIT_AS), the largest part of it that there is: the arena
+/// then says so through `reserved_bytes`, and where it ends through ENOMEM.
+Slot reserve_most(std::size_t bytes) {
+    for (std::size_t wanted = bytes;; wanted /= 2) {
+        try {
+            return Slot::reserve(wanted);
+        } catch (const std::system_error&) {
+            if (wanted <= kHugeBytes) throw;
+        }
+    }
+}
+
+}  // namespace
+
+class Arena::Image final : public MappedImage {
+public:
+    explicit Image(ArenaOptions options)
+        : options_(std::move(options)),
+          fd_(sys::create_memfd(options_.name)),
+          slot_(reserve_most(options_.reserve_bytes)) {
+        enlist();
+    }
+    ~Image() override { delist(); }
+
+    std::byte* allocate(std::size_t bytes, std::size_t alignment, bool populate) {
+        VMCOW_ASSERT(std::has_single_bit(alignment) && alignment <= kHugeBytes);
+        const std::size_t start = round_up(extent_, alignment);
+        if (bytes > slot_.bytes() || start > slot_.bytes() - bytes) {
+            sys::throw_error(ENOMEM, "grow image '" + options_.name + "' past the " + std::to_string(slot_.bytes()) +
+                                         " bytes reserved for it");
+        }
+        if (start + bytes > capacity_) {
+            const bool piecemeal = populate && extent_ >= kHugeBytes && bytes < step();
+            grow(std::max(start + bytes, piecemeal ? round_down(extent_ + step(), kHugeBytes) : 0), populate);
+        }
+        extent_ = start + bytes;
+        return slot_.address() + start;
+    }
+
+    Snapshot freeze() {
+        // In a function process the pages that it has written would be gone before the seal is refused.
+        if (!writable_) check(EPERM, "seal");
+        if (capacity_ == 0) grow(kPageBytes, false);
+        const std::scoped_lock lock(fork_lock());
+        const std::size_t bytes = std::max(round_up(extent_, kPageBytes), kPageBytes);
+        if (bytes != capacity_) cut(bytes);
+        // Sealing is refused while any of this is mapped writable; the read-only mapping is made by ReadOnlyImage.
+        check(sys::reserve_at(slot_.address(), slot_.bytes()), "unmap");
+        try {
+            sys::seal_memfd(fd_.get(), options_.name);
+        } catch (...) {
+            check(map_for_writing(0, capacity_), "map");
+            throw;
+        }
+        capacity_ = 0;
+        slot_.shrink(bytes);
+        auto base = std::make_shared<const ReadOnlyImage>(std::move(fd_), std::move(slot_), options_.name);
+        return Snapshot(
+            std::make_shared<const Layers>(std::move(base), extent_, std::vector<std::shared_ptr<const Delta>>{}));
+    }
+
+    [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {slot_.address(), extent_}; }
+    [[nodiscard]] std::size_t reserved_bytes() const noexcept { return slot_.bytes(); }
+    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+    [[nodiscard]] ImagePages pages() const noexcept { return {huge_bytes_, capacity_ - huge_bytes_, collapse_error_}; }
+    /// How much is made ready at a time when the image is filled piece by piece.
+    [[nodiscard]] std::size_t step() const noexcept {
+        return std::min(round_up(extent_ / 4, kHugeBytes), kLargestStep);
+    }
+
+private:
+    void check(int error, const char* what) const {
+        if (error != 0) sys::throw_error(error, std::string(what) + " image '" + options_.name + "'");
+    }
+
+    /// Under fork_lock in the caller: a child that was forked between the two calls would keep the file from being
+    /// sealed.
+    int map(std::size_t from, std::size_t to, sys::MapMode mode) noexcept {
+        std::byte* const at = slot_.address() + from;
+        if (const int error = sys::map_file_at(at, to - from, mode, fd_.get(), from); error != 0) return error;
+        return sys::keep_out_of_children(at, to - from);
+    }
+
+    /// A child forked between the two steps of `map` would keep the image writable, which then nobody could seal.
+    int map_for_writing(std::size_t from, std::size_t to) {
+        const std::scoped_lock lock(fork_lock());
+        return map(from, to, sys::MapMode::shared_write);
+    }
+
+    /// Takes the end of the file away, which splits a huge page that it lies in.
+    void cut(std::size_t capacity) {
+        sys::resize_memfd(fd_.get(), capacity, options_.name);
+        capacity_ = capacity;
+        huge_bytes_ = std::min<std::uint64_t>(huge_bytes_, round_down(capacity, kHugeBytes));
+    }
+
+    void grow(std::size_t extent, bool populate) {
+        // A capacity that is no multiple of 2 MiB is one that was not collapsed: the next growth begins with that
+        // chunk.
+        constexpr std::size_t kLargestSmall = kHugeBytes - kPageBytes;
+        const bool large = extent > kLargestSmall;
+        const std::size_t wanted = large
+                                       ? round_up(extent, kHugeBytes)
+                                       : std::clamp(std::bit_ceil(extent), std::size_t{16} * kPageBytes, kLargestSmall);
+        const std::size_t capacity = std::min(wanted, slot_.bytes());
+        const std::scoped_lock lock(fork_lock());
+        sys::resize_memfd(fd_.get(), capacity, options_.name);
+        if (const int error = map_for_writing(capacity_, capacity); error != 0) {
+            sys::resize_memfd(fd_.get(), capacity_, options_.name);
+            check(error, "map");
+        }
+        const std::size_t from = round_down(capacity_, kHugeBytes);
+        capacity_ = capacity;
+        if (large && populate && options_.pages == PagePolicy::automatic) collapse(from, capacity);
+    }
+
+    void collapse(std::size_t from, std::size_t to) noexcept {
+        if (collapse_error_ == EINVAL) return;  // this kernel never will
+        for (std::size_t at = from; at < to; at += kHugeBytes) {
+            // Touched, because only a chunk that has a page can be collapsed; the value is what is there.
+            auto* const first = reinterpret_cast<volatile unsigned char*>(slot_.address() + at);
+            *first = *first;
+        }
+        if (sys::collapse(slot_.address() + from, to - from) == 0) {
+            huge_bytes_ += to - from;
+            return;
+        }
+        for (std::size_t at = from; at < to; at += kHugeBytes) {
+            const int error = sys::collapse(slot_.address() + at, kHugeBytes);
+            if (error == 0) {
+                huge_bytes_ += kHugeBytes;
+            } else {
+                collapse_error_ = error;
+            }
+        }
+    }
+
+    void reserve_again() noexcept override {
+        if (capacity_ != 0) static_cast<void>(sys::reserve_hole(slot_.address(), capacity_));
+    }
+
+    int map_file_again() noexcept override {
+        if (!fd_) return 0;  // frozen, and about to end
+        writable_ = false;
+        if (const int error = drop_write_access(fd_.get()); error != 0) return error;
+        return capacity_ == 0 ? 0 : map(0, capacity_, sys::MapMode::private_write);
+    }
+
+    [[nodiscard]] WritableRange writable() const noexcept override {
+        return {reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, {}};
+    }
+
+    [[nodiscard]] PageChanges changes() const override {
+        std::vector<PageRun> runs;
+        sys::PageScanner().private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, runs);
+        if (runs.empty()) return {};
+        const Slot before = Slot::reserve(capacity_);
+        check(sys::map_file_at(before.address(), capacity_, sys::MapMode::read_only, fd_.get(), 0), "map");
+        return compare_runs(runs, slot_.address(),
+                            [&](PageIndex page) { return before.address() + page.byte_offset(); });
+    }
+
+    ArenaOptions options_;
+    sys::UniqueFd fd_;
+    Slot slot_;
+    std::size_t extent_ = 0;
+    std::size_t capacity_ = 0;  // bytes in the file and mapped
+    bool writable_ = true;      // not in a function process, which has a private copy
+    std::uint64_t huge_bytes_ = 0;
+    int collapse_error_ = 0;
+};
+
+Arena::Arena(ArenaOptions options) : image_(std::make_unique<Image>(std::move(options))) {}
+Arena::Arena(Arena&& other) noexcept = default;
+Arena& Arena::operator=(Arena&& other) noexcept = default;
+Arena::~Arena() = default;
+
+std::byte* Arena::allocate(std::size_t bytes, std::size_t alignment) {
+    return image_->allocate(bytes, alignment, true);
+}
+
+std::byte* Arena::allocate_sparse(std::size_t bytes, std::size_t alignment) {
+    return image_->allocate(bytes, alignment, false);
+}
+
+std::size_t Arena::append(std::span<const std::byte> bytes) {
+    const std::size_t offset = image_->bytes().size();
+    do {
+        const std::size_t count = std::min(bytes.size(), kLargestStep);
+        std::byte* const to = image_->allocate(count, 1, true);
+        if (count > 0) std::memcpy(to, bytes.data(), count);
+        bytes = bytes.subspan(count);
+    } while (!bytes.empty());
+    return offset;
+}
+
+std::span<std::byte> Arena::bytes() noexcept { return image_->bytes(); }
+std::span<const std::byte> Arena::bytes() const noexcept { return image_->bytes(); }
+std::uint64_t Arena::extent_bytes() const noexcept { return image_->bytes().size(); }
+std::size_t Arena::reserved_bytes() const noexcept { return image_->reserved_bytes(); }
+ImagePages Arena::pages() const noexcept { return image_->pages(); }
+int Arena::fd() const noexcept { return image_->fd(); }
+
+Snapshot Arena::freeze() && {
+    Snapshot frozen = image_->freeze();
+    image_.reset();
+    return frozen;
+}
+
+std::size_t Arena::checked_bytes(std::size_t count, std::size_t each) {
+    if (count > std::numeric_limits<std::size_t>::max() / each) {
+        sys::throw_error(ENOMEM,
+                         "allocate " + std::to_string(count) + " objects of " + std::to_string(each) + " bytes");
+    }
+    return count * each;
+}
+
+}  // namespace vmcow

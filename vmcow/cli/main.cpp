@@ -1,0 +1,18 @@
+#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/doctor_command.hpp"
+#include "vmcow/cli/measure_command.hpp"
+
+namespace {
+
+constexpr const char* kDescription = "Big values passed to processes by value: what it takes, and what it costs.";
+
+void add_verbs(CLI::App& app) {
+    vmcow::cli::add_doctor_command(app);
+    vmcow::cli::add_measure_command(app);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    return vmcow::cli::command_main({"vmcow", kDescription, VMCOW_VERSION, add_verbs}, argc, argv);
+}

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <memory>
+
+#include "vmcow/layers.hpp"
+#include "vmcow/mapped_image.hpp"
+#include "vmcow/slot.hpp"
+#include "vmcow/sys/page_scan.hpp"
+
+namespace vmcow {
+
+/// One private mapping of all layers of a snapshot, and what was written to it: the inside of a View.
+///
+/// A function process gets it as it is at the fork: what was changed until then is frozen into one more layer, which
+/// the child's mapping begins with.
+class ComposedImage final : public MappedImage {
+public:
+    /// Throws: std::system_error -- ENOMEM.
+    explicit ComposedImage(std::shared_ptr<const Layers> layers);
+    ~ComposedImage() override;
+
+    [[nodiscard]] std::byte* data() const noexcept { return slot_.address(); }
+    [[nodiscard]] const std::shared_ptr<const Layers>& layers() const noexcept { return layers_; }
+
+    /// The private pages, ascending, without those that were placed when the mapping was made.
+    [[nodiscard]] std::vector<PageRun> copied_runs(sys::PageScanMethod method) const;
+    [[nodiscard]] PageChanges changes(sys::PageScanMethod method) const;
+    /// The layers below and, if anything differs from them, one more.
+    [[nodiscard]] std::shared_ptr<const Layers> capture() const;
+    /// Maps the layers again: all changes are gone. Throws: std::system_error -- ENOMEM.
+    void reset();
+    /// From now on nothing can be written. Throws: std::system_error -- ENOMEM.
+    void make_read_only();
+
+private:
+    void before_fork() override;
+    void forget_fork() noexcept override;
+    void reserve_again() noexcept override;
+    int compose_again() noexcept override;
+    [[nodiscard]] PageChanges changes() const override { return changes(sys::best_page_scan()); }
+
+    [[nodiscard]] WritableRange writable() const noexcept override;
+
+    [[nodiscard]] std::vector<PageRun> private_runs(sys::PageScanMethod method) const;
+    [[nodiscard]] bool differs(PageIndex page) const noexcept;
+
+    std::shared_ptr<const Layers> layers_;
+    Slot slot_;
+    bool writable_ = true;
+    std::shared_ptr<const Layers> for_child_;
+};
+
+}  // namespace vmcow

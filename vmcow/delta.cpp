@@ -1,0 +1,76 @@
+#include "vmcow/delta.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "vmcow/fork_lock.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/memfd.hpp"
+#include "vmcow/sys/memory.hpp"
+
+namespace vmcow {
+namespace {
+
+const std::string kName = "delta";
+
+static_assert(sizeof(PageIndex) == sizeof(std::uint64_t), "the table in the file is an array of PageIndex");
+
+/// A child forked while the delta is filled would keep it writable, and sealing would be refused.
+int map_for_writing(std::byte* at, std::size_t bytes, int fd) {
+    const std::scoped_lock lock(fork_lock());
+    const int error = sys::map_file_at(at, bytes, sys::MapMode::shared_write, fd, 0);
+    return error != 0 ? error : sys::keep_out_of_children(at, bytes);
+}
+
+std::size_t file_bytes_for(PageCount count) {
+    return count.bytes() + round_up(count.value * sizeof(PageIndex), kPageBytes);
+}
+
+}  // namespace
+
+Delta::Delta(std::unique_ptr<ReadOnlyImage> image, std::vector<PageIndex> pages)
+    : image_(std::move(image)), pages_(std::move(pages)) {}
+
+std::shared_ptr<const Delta> Delta::copy_of(std::span<const PageIndex> pages,
+                                            const std::function<const std::byte*(std::size_t)>& content) {
+    VMCOW_ASSERT(!pages.empty());
+    const std::size_t bytes = file_bytes_for({pages.size()});
+    sys::UniqueFd fd = sys::create_memfd(kName);
+    sys::resize_memfd(fd.get(), bytes, kName);
+    Slot slot = Slot::reserve(bytes);
+    std::byte* const to = slot.address();
+    if (const int error = map_for_writing(to, bytes, fd.get()); error != 0) {
+        sys::throw_error(error, "map delta of " + std::to_string(pages.size()) + " pages");
+    }
+    for (std::size_t i = 0; i < pages.size(); ++i) std::memcpy(to + i * kPageBytes, content(i), kPageBytes);
+    std::memcpy(to + pages.size() * kPageBytes, pages.data(), pages.size_bytes());
+    // Sealing is refused while a writable mapping is left, so it goes first; the image is mapped again, read-only,
+    // below.
+    if (const int error = sys::reserve_at(to, bytes); error != 0) sys::throw_error(error, "unmap delta");
+    sys::seal_memfd(fd.get(), kName);
+    auto image = std::make_unique<ReadOnlyImage>(std::move(fd), std::move(slot), kName);
+    return std::shared_ptr<const Delta>(new Delta(std::move(image), {pages.begin(), pages.end()}));
+}
+
+std::shared_ptr<const Delta> Delta::adopt(sys::UniqueFd fd, PageCount count, PageCount image_pages) {
+    if (!sys::is_immutable(fd.get())) sys::throw_error(EBADMSG, "received delta: not sealed");
+    if (count.value == 0 || count > image_pages || sys::file_bytes(fd.get()) != file_bytes_for(count)) {
+        sys::throw_error(EBADMSG, "received delta: its size does not fit its page count");
+    }
+    Slot slot = Slot::reserve(file_bytes_for(count));
+    auto image = std::make_unique<ReadOnlyImage>(std::move(fd), std::move(slot), kName);
+    std::vector<PageIndex> pages(count.value);
+    std::memcpy(pages.data(), image->data() + count.bytes(), pages.size() * sizeof(PageIndex));
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+        const bool ascending = i == 0 || pages[i - 1] < pages[i];
+        if (!ascending || pages[i].value >= image_pages.value) {
+            sys::throw_error(EBADMSG, "received delta: its page table is not ascending within the image");
+        }
+    }
+    return std::shared_ptr<const Delta>(new Delta(std::move(image), std::move(pages)));
+}
+
+}  // namespace vmcow

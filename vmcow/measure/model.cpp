@@ -1,0 +1,92 @@
+#include "vmcow/measure/model.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "vmcow/measure/occupancy.hpp"
+#include "vmcow/sys/error.hpp"
+
+namespace vmcow::measure {
+namespace {
+
+/// Counts the blocks that hold a byte of some interval. The intervals come in ascending order.
+class BlockCounter {
+public:
+    explicit BlockCounter(std::uint64_t block_bytes) : block_bytes_(block_bytes) {}
+
+    void add(std::uint64_t offset, std::uint64_t bytes) noexcept {
+        const std::uint64_t first = std::max(offset / block_bytes_, next_);
+        next_ = std::max((offset + bytes - 1) / block_bytes_ + 1, next_);
+        count_ += next_ - std::min(first, next_);
+    }
+    [[nodiscard]] Expectation exactly() const noexcept { return {static_cast<double>(count_), 0.0}; }
+
+private:
+    std::uint64_t block_bytes_;
+    std::uint64_t next_ = 0;
+    std::uint64_t count_ = 0;
+};
+
+Expectation count_sequential(const Workload& workload, std::uint64_t block_bytes) {
+    const std::uint64_t places = workload.size_bytes / workload.write_bytes;
+    BlockCounter counter(block_bytes);
+    counter.add(0, std::min(workload.writes, places) * workload.write_bytes);
+    return counter.exactly();
+}
+
+Expectation count_stride(const Workload& workload, std::uint64_t block_bytes) {
+    const Stride stride(workload);
+    const std::uint64_t whole_laps = workload.writes / stride.slots;
+    const std::uint64_t one_more = workload.writes % stride.slots;
+    BlockCounter counter(block_bytes);
+    for (std::uint64_t slot = 0; slot < stride.slots; ++slot) {
+        const std::uint64_t laps = std::min(whole_laps + (slot < one_more ? 1 : 0), stride.laps);
+        if (laps == 0) break;
+        counter.add(slot * stride.stride_bytes, laps * workload.write_bytes);
+    }
+    return counter.exactly();
+}
+
+}  // namespace
+
+Expectation expect_copied(const Workload& workload, std::uint64_t block_bytes) {
+    VMCOW_ASSERT(block_bytes > 0);
+    switch (workload.pattern) {
+        case Pattern::sequential:
+            return count_sequential(workload, block_bytes);
+        case Pattern::stride:
+            return count_stride(workload, block_bytes);
+        case Pattern::uniform:
+            if (!workload.aligned) return expect_uniform(workload, block_bytes);
+            break;
+        case Pattern::zipf:
+        case Pattern::hot:
+            break;
+    }
+    return expect_by_block(workload, block_bytes);
+}
+
+std::optional<double> residual_sigma(const Expectation& expected, std::uint64_t blocks) noexcept {
+    if (!expected.sigma) return std::nullopt;
+    const double difference = static_cast<double>(blocks) - expected.blocks;
+    if (*expected.sigma > 0) return difference / *expected.sigma;
+    // What was summed up from many probabilities of 1 may be off by their rounding.
+    if (std::abs(difference) > 1e-9 * (1 + expected.blocks)) return std::nullopt;
+    return 0.0;
+}
+
+double all_miss(double p, double n) noexcept { return p >= 1 ? 0 : std::exp(n * std::log1p(-p)); }
+
+double some_hit(double p, double n) noexcept { return p >= 1 ? 1 : -std::expm1(n * std::log1p(-p)); }
+
+double covariance(double a, double b, double both, double n) noexcept {
+    if (a >= 1 || b >= 1) return 0;
+    // (1-a-b+both)^n - (1-a)^n (1-b)^n, with the second factored out: the two are nearly the same.
+    const double ratio = std::max(-1.0, (both - a * b) / ((1 - a) * (1 - b)));
+    const double independent = n * (std::log1p(-a) + std::log1p(-b));
+    const double joint = n * std::log1p(ratio);
+    if (joint > 1) return std::exp(independent + joint) - std::exp(independent);
+    return std::exp(independent) * std::expm1(joint);
+}
+
+}  // namespace vmcow::measure

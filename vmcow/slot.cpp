@@ -1,0 +1,156 @@
+#include "vmcow/slot.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "vmcow/fork_lock.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/memory.hpp"
+#include "vmcow/units.hpp"
+
+namespace vmcow {
+namespace {
+
+constexpr std::size_t kRegionBytes = std::size_t{1} << 40;
+
+std::uintptr_t number_of(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address); }
+
+/// Takes away what is mapped there and reserves the range. At the limit of mappings the kernel refuses any new one
+/// before it looks at what that would replace; taking those away first makes room.
+bool reserve_again(std::byte* address, std::size_t bytes) noexcept {
+    if (sys::reserve_at(address, bytes) == 0) return true;
+    return sys::unmap(address, bytes) == 0 && sys::reserve_hole(address, bytes) == 0;
+}
+
+/// The book of what is reserved and free. Never destroyed: slots may outlive every static object.
+class SlotBook {
+public:
+    static SlotBook& instance() {
+        static auto* const book = new SlotBook;
+        return *book;
+    }
+
+    std::byte* take(std::size_t bytes) {
+        const std::scoped_lock lock(fork_lock());
+        auto found = first_fit(bytes);
+        if (found == free_.end()) {
+            if (!add_region(bytes)) return nullptr;
+            found = first_fit(bytes);
+        }
+        return carve(found, found->first, bytes);
+    }
+
+    std::byte* take_at(std::byte* address, std::size_t bytes) {
+        const std::scoped_lock lock(fork_lock());
+        auto after = free_.upper_bound(address);
+        if (after == free_.begin()) return nullptr;
+        const auto range = std::prev(after);
+        const std::size_t skipped = number_of(address) - number_of(range->first);
+        if (skipped > range->second || bytes > range->second - skipped) return nullptr;
+        return carve(range, address, bytes);
+    }
+
+    void give_back(std::byte* address, std::size_t bytes) noexcept {
+        const std::scoped_lock lock(fork_lock());
+        if (!reserve_again(address, bytes)) return;  // lost, but nobody is ever given it
+        auto [range, inserted] = free_.emplace(address, bytes);
+        if (const auto next = std::next(range); next != free_.end() && range->first + range->second == next->first) {
+            range->second += next->second;
+            free_.erase(next);
+        }
+        if (range != free_.begin()) {
+            if (const auto previous = std::prev(range); previous->first + previous->second == range->first) {
+                previous->second += range->second;
+                free_.erase(range);
+            }
+        }
+    }
+
+private:
+    using Ranges = std::map<std::byte*, std::size_t>;
+
+    Ranges::iterator first_fit(std::size_t bytes) {
+        return std::find_if(free_.begin(), free_.end(), [&](const auto& range) { return range.second >= bytes; });
+    }
+
+    /// Reserves more address space: a whole region, or less where a limit (RLIMIT_AS, a sanitizer) forbids it.
+    bool add_region(std::size_t bytes) {
+        for (std::size_t wanted = std::max(kRegionBytes, bytes);; wanted = std::max(wanted / 2, bytes)) {
+            if (std::byte* const address = sys::reserve(wanted)) {
+                free_.emplace(address, wanted);
+                return true;
+            }
+            if (wanted == bytes) return false;
+        }
+    }
+
+    std::byte* carve(Ranges::iterator range, std::byte* address, std::size_t bytes) {
+        const auto [start, size] = *range;
+        const auto before = static_cast<std::size_t>(address - start);
+        const std::size_t after = size - before - bytes;
+        if (after > 0) free_.emplace(address + bytes, after);
+        if (before > 0) {
+            range->second = before;
+        } else {
+            free_.erase(range);
+        }
+        return address;
+    }
+
+    Ranges free_;
+};
+
+}  // namespace
+
+Slot Slot::reserve(std::size_t bytes) {
+    constexpr std::size_t kLargest = std::size_t{1} << 47;  // the user half of a 48-bit address space
+    const std::size_t rounded = bytes > kLargest ? bytes : std::max(round_up(bytes, kHugeBytes), kHugeBytes);
+    std::byte* const address = rounded > kLargest ? nullptr : SlotBook::instance().take(rounded);
+    if (address == nullptr) {
+        sys::throw_error(ENOMEM, "reserve " + std::to_string(bytes) + " bytes of address space");
+    }
+    return {address, rounded};
+}
+
+std::optional<Slot> Slot::claim(const void* address, std::size_t bytes) {
+    if (number_of(address) % kHugeBytes != 0 || bytes > (std::size_t{1} << 47)) return std::nullopt;
+    const std::size_t rounded = std::max(round_up(bytes, kHugeBytes), kHugeBytes);
+    std::byte* const taken = SlotBook::instance().take_at(static_cast<std::byte*>(const_cast<void*>(address)), rounded);
+    if (taken == nullptr) return std::nullopt;
+    return Slot(taken, rounded);
+}
+
+Slot::Slot(Slot&& other) noexcept
+    : address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+Slot& Slot::operator=(Slot&& other) noexcept {
+    if (this != &other) {
+        reset();
+        address_ = std::exchange(other.address_, nullptr);
+        bytes_ = std::exchange(other.bytes_, 0);
+    }
+    return *this;
+}
+
+Slot::~Slot() { reset(); }
+
+void Slot::shrink(std::size_t bytes) noexcept {
+    const std::size_t kept = std::max(round_up(bytes, kHugeBytes), kHugeBytes);
+    VMCOW_ASSERT(kept <= bytes_);
+    if (kept == bytes_) return;
+    SlotBook::instance().give_back(address_ + kept, bytes_ - kept);
+    bytes_ = kept;
+}
+
+void Slot::reset() noexcept {
+    if (address_ != nullptr) SlotBook::instance().give_back(address_, bytes_);
+    address_ = nullptr;
+    bytes_ = 0;
+}
+
+}  // namespace vmcow

@@ -1,0 +1,99 @@
+#include "vmcow/snapshot.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <utility>
+
+#include "vmcow/arena.hpp"
+#include "vmcow/composed_image.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/memfd.hpp"
+#include "vmcow/view.hpp"
+
+namespace vmcow {
+
+struct Snapshot::State {
+    explicit State(std::shared_ptr<const Layers> made_of) : layers(std::move(made_of)) {}
+
+    std::shared_ptr<const Layers> layers;
+    std::once_flag composed_once;
+    std::unique_ptr<ComposedImage> composed;  // only for a snapshot with deltas, when someone wants it contiguous
+};
+
+Snapshot::Snapshot(std::shared_ptr<const Layers> layers) : state_(std::make_shared<State>(std::move(layers))) {}
+
+std::uint64_t Snapshot::extent_bytes() const noexcept { return state_->layers->extent_bytes(); }
+
+PageCount Snapshot::page_count() const noexcept { return pages_of(extent_bytes()); }
+
+const std::string& Snapshot::name() const noexcept { return state_->layers->base().name(); }
+
+const std::shared_ptr<const Layers>& Snapshot::layers() const noexcept { return state_->layers; }
+
+std::span<const std::byte> Snapshot::bytes() const {
+    State& state = *state_;
+    if (state.layers->deltas().empty()) return {state.layers->base().data(), extent_bytes()};
+    std::call_once(state.composed_once, [&] {
+        auto composed = std::make_unique<ComposedImage>(state.layers);
+        composed->make_read_only();
+        state.composed = std::move(composed);
+    });
+    return {state.composed->data(), extent_bytes()};
+}
+
+const std::byte* Snapshot::page(PageIndex index) const noexcept {
+    VMCOW_ASSERT(index.byte_offset() < state_->layers->mapped_bytes());
+    return state_->layers->page(index);
+}
+
+View Snapshot::map_private() const { return View(*this); }
+
+Snapshot Snapshot::flatten() const {
+    if (delta_count() == 0) return *this;
+    Arena copy({.name = name(), .reserve_bytes = state_->layers->mapped_bytes()});
+    copy.append(bytes());
+    return std::move(copy).freeze();
+}
+
+std::size_t Snapshot::delta_count() const noexcept { return state_->layers->deltas().size(); }
+
+PageCount Snapshot::delta_pages() const noexcept {
+    PageCount sum;
+    for (const auto& delta : state_->layers->deltas()) sum += PageCount{delta->pages().size()};
+    return sum;
+}
+
+int Snapshot::base_fd() const noexcept { return state_->layers->base().fd(); }
+
+SnapshotParts Snapshot::parts() const {
+    const Layers& layers = *state_->layers;
+    SnapshotParts parts;
+    parts.base = sys::duplicate(layers.base().fd());
+    parts.extent_bytes = layers.extent_bytes();
+    parts.slot_address = reinterpret_cast<std::uintptr_t>(layers.base().data());
+    for (const auto& delta : layers.deltas()) {
+        parts.deltas.push_back({sys::duplicate(delta->fd()), {delta->pages().size()}});
+    }
+    return parts;
+}
+
+Snapshot Snapshot::adopt(SnapshotParts parts, std::string name) {
+    if (!sys::is_immutable(parts.base.get())) sys::throw_error(EBADMSG, "received image: not sealed");
+    const std::uint64_t bytes = sys::file_bytes(parts.base.get());
+    const PageCount pages = std::max(pages_of(parts.extent_bytes), PageCount{1});  // an empty image has a page too
+    if (bytes % kPageBytes != 0 || pages_of(bytes) != pages) {
+        sys::throw_error(EBADMSG, "received image: its size does not fit its extent");
+    }
+    if (parts.deltas.size() > Layers::kMaxDeltas) sys::throw_error(EBADMSG, "received image: too many deltas");
+    std::optional<Slot> slot = Slot::claim(reinterpret_cast<const void*>(parts.slot_address), bytes);
+    if (!slot) slot = Slot::reserve(bytes);
+    auto base = std::make_shared<const ReadOnlyImage>(std::move(parts.base), std::move(*slot), std::move(name));
+    std::vector<std::shared_ptr<const Delta>> deltas;
+    for (SnapshotParts::DeltaPart& part : parts.deltas) {
+        deltas.push_back(Delta::adopt(std::move(part.fd), part.pages, pages));
+    }
+    return Snapshot(std::make_shared<const Layers>(std::move(base), parts.extent_bytes, std::move(deltas)));
+}
+
+}  // namespace vmcow

@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmcow/layers.hpp"
+#include "vmcow/sys/fd.hpp"
+#include "vmcow/units.hpp"
+
+namespace vmcow {
+
+class View;
+
+/// What makes up a snapshot when it goes from one process to another: descriptors and numbers.
+struct SnapshotParts {
+    struct DeltaPart {
+        sys::UniqueFd fd;
+        PageCount pages;
+    };
+
+    sys::UniqueFd base;
+    std::uint64_t extent_bytes = 0;
+    /// Where the maker had the base mapped. The receiver has it there too if the range is free.
+    std::uintptr_t slot_address = 0;
+    std::vector<DeltaPart> deltas;
+};
+
+/// A handle to an immutable image: a sealed base and at most `Layers::kMaxDeltas` deltas. Copying the handle is O(1).
+///
+/// Shape:     byte i of the source lies at image offset i; the last page is zero-padded.
+/// Threads:   all members may be used from several threads at once.
+/// After fork: see ImagesInFork; in a function process it is mapped at the same address.
+/// Invariant: I1.
+class Snapshot {
+public:
+    /// Bytes that mean something; at most those of the last page are padding.
+    [[nodiscard]] std::uint64_t extent_bytes() const noexcept;
+    [[nodiscard]] PageCount page_count() const noexcept;
+    [[nodiscard]] const std::string& name() const noexcept;
+
+    /// The whole image, contiguous and read-only, valid for as long as this handle or a copy of it lives.
+    /// Throws: std::system_error -- ENOMEM, when a snapshot with deltas is put together for the first time.
+    /// Cost:   nothing for a base alone; otherwise, once, that of `View`.
+    [[nodiscard]] std::span<const std::byte> bytes() const;
+    /// The bytes of one page, wherever they are. Cost: a binary search.
+    [[nodiscard]] const std::byte* page(PageIndex index) const noexcept;
+
+    /// Maps the whole image privately: writes stay in the returned view.
+    /// Throws: std::system_error -- ENOMEM (address space, or vm.max_map_count). Nothing is left behind.
+    /// Cost:   one mmap, 3 µs whatever the size; with deltas, more as `Layers` says.
+    [[nodiscard]] View map_private() const;
+
+    /// The same bytes in one sealed file of their own: this snapshot itself when it has no deltas, else a copy.
+    /// Throws: std::system_error -- EMFILE, ENOMEM. Cost: one memcpy of the image.
+    [[nodiscard]] Snapshot flatten() const;
+
+    [[nodiscard]] std::size_t delta_count() const noexcept;
+    /// Memory held by the deltas, in pages; the base is shared with the relatives.
+    [[nodiscard]] PageCount delta_pages() const noexcept;
+
+    /// The memfd of the base. For a snapshot without deltas it is the image: a program can read it as a file.
+    [[nodiscard]] int base_fd() const noexcept;
+
+    /// Duplicated descriptors of all parts, for another process.
+    /// Throws: std::system_error -- EMFILE.
+    [[nodiscard]] SnapshotParts parts() const;
+    /// Takes over what another process sent, after checking every seal, size and index (I3).
+    /// Throws: std::system_error -- EBADMSG, naming what is wrong; ENOMEM. All descriptors are closed.
+    [[nodiscard]] static Snapshot adopt(SnapshotParts parts, std::string name);
+
+    [[nodiscard]] const std::shared_ptr<const Layers>& layers() const noexcept;
+    /// The snapshot that `layers` describes. For the inside of this folder.
+    explicit Snapshot(std::shared_ptr<const Layers> layers);
+
+private:
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
+}  // namespace vmcow

@@ -1,0 +1,164 @@
+#include "vmcow/sys/page_scan.hpp"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <string>
+
+#include "vmcow/sys/error.hpp"
+
+namespace vmcow::sys {
+namespace {
+
+// The ABI of PAGEMAP_SCAN (include/uapi/linux/fs.h since Linux 6.7). Headers of Debian 12 are older than the ioctl.
+struct ScanRegion {
+    std::uint64_t start;
+    std::uint64_t end;
+    std::uint64_t categories;
+};
+
+struct ScanArguments {
+    std::uint64_t size;
+    std::uint64_t flags;
+    std::uint64_t start;
+    std::uint64_t end;
+    std::uint64_t walk_end;
+    std::uint64_t regions;
+    std::uint64_t region_count;
+    std::uint64_t max_pages;
+    std::uint64_t category_inverted;
+    std::uint64_t category_mask;
+    std::uint64_t category_anyof_mask;
+    std::uint64_t return_mask;
+};
+
+constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
+constexpr std::uint64_t kCategoryFile = 1u << 2;
+constexpr std::uint64_t kCategoryPresent = 1u << 3;
+constexpr std::uint64_t kCategorySwapped = 1u << 4;
+constexpr std::uint64_t kCategoryZero = 1u << 5;
+
+constexpr std::uint64_t kBitFile = std::uint64_t{1} << 61;
+constexpr std::uint64_t kBitSwapped = std::uint64_t{1} << 62;
+constexpr std::uint64_t kBitPresent = std::uint64_t{1} << 63;
+
+ScanArguments arguments_for(std::uint64_t start, std::uint64_t end) {
+    ScanArguments arguments{};
+    arguments.size = sizeof(arguments);
+    arguments.start = start;
+    arguments.end = end;
+    arguments.category_inverted = kCategoryFile | kCategoryZero;
+    arguments.category_mask = kCategoryFile | kCategoryZero;
+    arguments.category_anyof_mask = kCategoryPresent | kCategorySwapped;
+    arguments.return_mask = kCategoryPresent;
+    return arguments;
+}
+
+UniqueFd open_pagemap(const std::string& process) { return open_file("/proc/" + process + "/pagemap", O_RDONLY); }
+
+void append(std::vector<PageRun>& runs, std::size_t first_new, PageIndex first, PageCount count) {
+    if (runs.size() > first_new && runs.back().end() == first) {
+        runs.back().count += count;
+    } else {
+        runs.push_back({first, count});
+    }
+}
+
+[[noreturn]] void throw_ended() { throw_error(ESRCH, "scan pages: the process has ended"); }
+
+int probe() noexcept {
+    const int fd = ::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    const UniqueFd pagemap(fd);
+    ScanArguments arguments = arguments_for(0, 0);
+    return ::ioctl(pagemap.get(), kPagemapScan, &arguments) < 0 ? errno : 0;
+}
+
+}  // namespace
+
+const char* name_of(PageScanMethod method) noexcept {
+    return method == PageScanMethod::pagemap_scan ? "PAGEMAP_SCAN" : "pagemap";
+}
+
+int page_scan_error() noexcept { return probe(); }
+
+PageScanMethod best_page_scan() {
+    // Only an answer of the kernel is kept: out of descriptors, say, is neither a yes nor a no.
+    enum class Answer { unknown, works, lacking };
+    static std::atomic<Answer> known{Answer::unknown};
+    if (known == Answer::unknown) {
+        const int error = probe();
+        if (error == 0) known = Answer::works;
+        if (error == ENOTTY || error == EINVAL) known = Answer::lacking;
+    }
+    return known == Answer::lacking ? PageScanMethod::pagemap_bits : PageScanMethod::pagemap_scan;
+}
+
+PageScanner::PageScanner(PageScanMethod method) : pagemap_(open_pagemap("self")), method_(method) {}
+
+PageScanner::PageScanner(pid_t pid, PageScanMethod method)
+    : pagemap_(open_pagemap(std::to_string(pid))), method_(method) {}
+
+void PageScanner::private_pages(std::uintptr_t address, std::size_t bytes, std::vector<PageRun>& runs) const {
+    VMCOW_ASSERT(address % kPageBytes == 0 && bytes % kPageBytes == 0);
+    if (method_ == PageScanMethod::pagemap_scan) {
+        scan(address, bytes, runs);
+    } else {
+        read_bits(address, bytes, runs);
+    }
+}
+
+void PageScanner::scan(std::uintptr_t address, std::size_t bytes, std::vector<PageRun>& runs) const {
+    const std::size_t first_new = runs.size();
+    std::array<ScanRegion, 512> regions;
+    ScanArguments arguments = arguments_for(address, address + bytes);
+    arguments.regions = reinterpret_cast<std::uintptr_t>(regions.data());
+    arguments.region_count = regions.size();
+    while (arguments.start < arguments.end) {
+        const int found =
+            static_cast<int>(retry_interrupted([&] { return ::ioctl(pagemap_.get(), kPagemapScan, &arguments); }));
+        if (found < 0) throw_errno("scan pages (PAGEMAP_SCAN)");
+        for (std::size_t i = 0; i < static_cast<std::size_t>(found); ++i) {
+            const ScanRegion& region = regions[i];
+            append(runs, first_new, page_at(region.start - address), pages_of(region.end - region.start));
+        }
+        arguments.start = arguments.walk_end;  // the walk stops early when the regions are full
+    }
+    // The ioctl finds nothing in a process that has ended and says no more; a read says that there is nothing to read.
+    std::uint64_t entry = 0;
+    const auto offset = static_cast<off_t>(address / kPageBytes * sizeof(entry));
+    if (retry_interrupted([&] { return ::pread(pagemap_.get(), &entry, sizeof(entry), offset); }) == 0) throw_ended();
+}
+
+void PageScanner::read_bits(std::uintptr_t address, std::size_t bytes, std::vector<PageRun>& runs) const {
+    const std::size_t first_new = runs.size();
+    std::array<std::uint64_t, 4096> entries;
+    const std::uint64_t pages = bytes / kPageBytes;
+    for (std::uint64_t page = 0; page < pages;) {
+        const std::size_t wanted = std::min<std::uint64_t>(entries.size(), pages - page);
+        const auto offset = static_cast<off_t>((address / kPageBytes + page) * sizeof(std::uint64_t));
+        const ssize_t got = retry_interrupted(
+            [&] { return ::pread(pagemap_.get(), entries.data(), wanted * sizeof(std::uint64_t), offset); });
+        if (got < 0) throw_errno("read pagemap");
+        const std::size_t count = static_cast<std::size_t>(got) / sizeof(std::uint64_t);
+        if (count == 0) throw_ended();
+        for (std::size_t i = 0; i < count; ++i) {
+            const bool exists = (entries[i] & (kBitPresent | kBitSwapped)) != 0;
+            if (exists && (entries[i] & kBitFile) == 0) append(runs, first_new, {page + i}, {1});
+        }
+        page += count;
+    }
+}
+
+PageCount total_pages(const std::vector<PageRun>& runs) noexcept {
+    PageCount total;
+    for (const PageRun& run : runs) total += run.count;
+    return total;
+}
+
+}  // namespace vmcow::sys
