@@ -99,7 +99,7 @@ struct ForkedCall {
 /// child
 ///          sent what is no result); no process or descriptor is left behind. Whatever happens in the function is not
 ///          thrown but told by the outcome.
-/// Cost:    one fork, 0.2 ms, which does not grow with the images; it does with the rest of the heap.
+/// Cost:    one fork, which does not grow with the images; it does with the rest of the heap.
 /// Threads: any. Only the calling thread exists in the child. In the child's life between fork and function, nothing is
 ///          called that is not async-signal-safe (I7).
 /// Source:  fork(2), madvise(2) MADV_DONTFORK, pidfd_open(2).

@@ -16,7 +16,7 @@ int main() {
     std::iota(numbers.begin(), numbers.end(), 0L);
     vmcow::Snapshot frozen = std::move(arena).freeze();  // sealed: it never changes again
 
-    vmcow::View mine = frozen.map_private();                        // by value: 3 microseconds, nothing copied
+    vmcow::View mine = frozen.map_private();                        // by value: one mmap, nothing copied
     auto result = procrun::fork_call([&] {                          // in a process of its own
         mine.as<long>()[7] = 1'000'000;                             // its own copy: the kernel copies one page
         return std::make_pair(mine.as<long>()[7], mine.capture());  // only what changed comes back
