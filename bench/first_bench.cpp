@@ -6,15 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstddef>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <utility>
 
+#include "bench/bench_support.hpp"
 #include "procrun/fork_call.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/snapshot.hpp"
@@ -23,13 +20,13 @@
 
 namespace {
 
-constexpr std::size_t kValueBytes = std::size_t{1} << 30;
-constexpr std::size_t kTouched = 7 * vmcow::kPageBytes + 64;  // the byte that a called function writes
+using bench::die;
+using bench::kTouched;
+using bench::measure;
+using bench::repeat;
+using bench::seconds_of;
 
-[[noreturn]] void die(const char* what) {
-    std::perror(what);
-    std::exit(1);
-}
+constexpr std::size_t kValueBytes = std::size_t{1} << 30;
 
 std::byte* map_memory(int sharing, int fd) {
     void* const at = ::mmap(nullptr, kValueBytes, PROT_READ | PROT_WRITE, sharing | MAP_NORESERVE, fd, 0);
@@ -52,22 +49,6 @@ vmcow::Arena filled_arena() {
     std::byte* const at = arena.allocate(kValueBytes);
     std::memset(at, 1, kValueBytes);
     return arena;
-}
-
-/// Runs `round`, which returns the seconds that count, once for each repetition. Memory that a virtual machine has not
-/// touched lately costs many times more, so before the first a row takes what it needs a few times without counting.
-template <class Round>
-void measure(benchmark::State& state, bool& warm, Round&& round) {
-    for (int i = 0; !warm && i < 3; ++i) round();
-    warm = true;
-    for (auto _ : state) state.SetIterationTime(round());
-}
-
-template <class Work>
-double seconds_of(Work&& work) {
-    const auto started = std::chrono::steady_clock::now();
-    work();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
 /// What a caller without the library does: fork, with the value in ordinary heap pages; the child writes a byte and
@@ -159,11 +140,6 @@ void arena_fill(benchmark::State& state) {
         if (arena->bytes()[kTouched] != std::byte{1}) die("fill");
         return seconds;
     });
-}
-
-// One round a repetition: what counts is their median.
-void repeat(benchmark::internal::Benchmark* row, int repetitions) {
-    row->Iterations(1)->Repetitions(repetitions)->UseManualTime()->Unit(benchmark::kMicrosecond);
 }
 
 BENCHMARK(raw_fork_heap)->Name("raw/fork_heap")->Apply([](auto* row) { repeat(row, 9); });

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -61,9 +62,13 @@ void MessageSocket::send(std::span<const std::byte> bytes, std::span<const int> 
 }
 
 std::optional<Message> MessageSocket::receive() {
+    // Asked first how long it is: a buffer for the longest would be 64 KiB that each receiver then has touched.
+    const ssize_t length =
+        vmcow::sys::retry_interrupted([&] { return ::recv(fd_.get(), nullptr, 0, MSG_PEEK | MSG_TRUNC); });
+    if (length < 0) vmcow::sys::throw_errno("receive a message");
+    if (length == 0) return std::nullopt;  // no message is empty
     Message message;
-    message.bytes.resize(kMaxBytes);
-    message.fds.reserve(kMaxFds);
+    message.bytes.resize(std::min(static_cast<std::size_t>(length), kMaxBytes));
     iovec vector{message.bytes.data(), message.bytes.size()};
     ControlBuffer buffer;
     msghdr header{};
@@ -73,7 +78,6 @@ std::optional<Message> MessageSocket::receive() {
     header.msg_controllen = buffer.bytes.size();
     const ssize_t got = vmcow::sys::retry_interrupted([&] { return ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC); });
     if (got < 0) vmcow::sys::throw_errno("receive a message");
-    if (got == 0) return std::nullopt;  // no message is empty
     take_fds(header, message.fds);
     // The buffer holds the most that can be sent, so what is missing found no free descriptor in this process.
     if ((header.msg_flags & MSG_CTRUNC) != 0) vmcow::sys::throw_error(EMFILE, "receive a message's descriptors");

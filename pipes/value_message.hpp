@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/container/small_vector.hpp>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -20,11 +21,13 @@ public:
     /// A descriptor alone. Throws: std::system_error -- E2BIG.
     void put(vmcow::sys::UniqueFd fd);
 
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {bytes_.data(), bytes_.size()}; }
     [[nodiscard]] std::span<const int> fds() const noexcept { return numbers_; }
 
 private:
-    std::vector<std::byte> bytes_;
+    static constexpr std::size_t kSmallBytes = 64;  // a short message allocates nothing
+
+    boost::container::small_vector<std::byte, kSmallBytes> bytes_;
     std::vector<vmcow::sys::UniqueFd> fds_;
     std::vector<int> numbers_;
 };

@@ -14,13 +14,19 @@
 #include <exception>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "pipes/message_socket.hpp"
 #include "procrun/function_process.hpp"
+#include "procrun/limits.hpp"
+#include "procrun/memory_cgroup.hpp"
+#include "procrun/payload.hpp"
 #include "procrun/poll_until.hpp"
 #include "procrun/process.hpp"
 #include "vmcow/mapped_image.hpp"
+#include "vmcow/page_store.hpp"
 #include "vmcow/slot.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/memfd.hpp"
@@ -32,12 +38,12 @@ namespace {
 
 using vmcow::sys::UniqueFd;
 
-enum class ReplyKind : std::uint32_t { returned, threw, not_started };
+enum class ForkedReplyKind : std::uint32_t { returned, threw, out_of_descriptors, not_started };
 
 /// What the child sends first; the result, or the exception's text, follows in the same message or, when it is long,
 /// lies in a memfd that is the message's first descriptor.
 struct ReplyHeader {
-    ReplyKind kind = ReplyKind::returned;
+    ForkedReplyKind kind = ForkedReplyKind::returned;
     std::int32_t error = 0;  // errno, for not_started
     std::uint64_t payload_bytes = 0;
     std::uint64_t copied_pages = 0;
@@ -47,28 +53,19 @@ struct ReplyHeader {
     std::uint32_t payload_in_memfd = 0;
 };
 
-constexpr std::size_t kInlineBytes = pipes::MessageSocket::kMaxBytes - sizeof(ReplyHeader);
-/// Of an exception's text, as much as a person reads.
-constexpr std::size_t kTextBytes = 16384;
+constexpr std::size_t kReplyBytes = pipes::MessageSocket::kMaxBytes - sizeof(ReplyHeader);
 /// The exit status of a child that could not send its reply, say because the function closed every descriptor.
 constexpr int kNoReply = 125;
 
 // ---- the child's side
-
-UniqueFd memfd_of(std::span<const std::byte> bytes) {
-    UniqueFd fd = vmcow::sys::create_memfd("result");
-    vmcow::sys::write_all(fd.get(), bytes, "result");
-    vmcow::sys::seal_memfd(fd.get(), "result");
-    return fd;
-}
 
 void send_reply(pipes::MessageSocket& socket, ReplyHeader header, std::span<const std::byte> payload,
                 std::span<const int> fds) {
     header.payload_bytes = payload.size();
     std::vector<int> all_fds;
     UniqueFd memfd;
-    if (payload.size() > kInlineBytes) {
-        memfd = memfd_of(payload);
+    if (payload.size() > kReplyBytes) {
+        memfd = file_of_payload(payload);
         header.payload_in_memfd = 1;
         all_fds.push_back(memfd.get());
         payload = {};
@@ -92,26 +89,39 @@ void count_changes(const vmcow::ImagesInFork& images, ReplyHeader& header) {
     }
 }
 
-void send_exception(pipes::MessageSocket& socket, ReplyHeader header, std::string_view text) {
-    header.kind = ReplyKind::threw;
-    send_reply(socket, header, std::as_bytes(std::span(text.substr(0, kTextBytes))), {});
+void send_exception(pipes::MessageSocket& socket, ReplyHeader header, std::string_view text,
+                    ForkedReplyKind kind = ForkedReplyKind::threw) {
+    header.kind = kind;
+    send_reply(socket, header, std::as_bytes(std::span(text.substr(0, kMostTextBytes))), {});
 }
 
 int run_and_reply(pipes::MessageSocket& socket, const vmcow::ImagesInFork& images,
-                  const std::function<void(pipes::MessageWriter&)>& body) {
+                  const std::function<void(pipes::MessageWriter&)>& body, std::optional<std::uint32_t> open_files) {
     ReplyHeader header;
     try {
+        std::optional<OpenFilesLimit> files(std::in_place, open_files);
         try {
-            pipes::MessageWriter writer;
-            body(writer);
-            count_changes(images, header);
-            send_reply(socket, header, writer.bytes(), writer.fds());
+            try {
+                pipes::MessageWriter writer;
+                body(writer);
+                files.reset();
+                count_changes(images, header);
+                send_reply(socket, header, writer.bytes(), writer.fds());
+            } catch (const std::system_error& error) {
+                const bool limited = files && files->is_reason_of(error);
+                files.reset();
+                count_changes(images, header);
+                send_exception(socket, header, error.what(),
+                               limited ? ForkedReplyKind::out_of_descriptors : ForkedReplyKind::threw);
+            }
         } catch (const std::exception& error) {
+            files.reset();
             count_changes(images, header);
             send_exception(socket, header, error.what());
         } catch (...) {
+            files.reset();
             count_changes(images, header);
-            send_exception(socket, header, "an exception that is no std::exception");
+            send_exception(socket, header, kUnknownException);
         }
     } catch (const std::exception&) {
         return kNoReply;
@@ -121,20 +131,54 @@ int run_and_reply(pipes::MessageSocket& socket, const vmcow::ImagesInFork& image
 
 /// The whole life of the child. Until the images are mapped, nothing that is not async-signal-safe (I7).
 int child_main(pipes::MessageSocket& socket, vmcow::ImagesInFork& images,
-               const std::function<void(pipes::MessageWriter&)>& body) {
+               const std::function<void(pipes::MessageWriter&)>& body, const CallLimits& limits) {
     if (const int error = images.map_again(); error != 0) {
-        const ReplyHeader header{.kind = ReplyKind::not_started, .error = error};
+        const ReplyHeader header{.kind = ForkedReplyKind::not_started, .error = error};
         return ::send(socket.fd().get(), &header, sizeof(header), MSG_NOSIGNAL) < 0 ? kNoReply : 0;
     }
-    return run_and_reply(socket, images, body);
+    return run_and_reply(socket, images, body, limits.open_files);
 }
 
 // ---- the caller's side
 
-/// Waits for a message from the child, its end, or the deadline. False at the deadline.
-bool wait_for_reply(const pipes::MessageSocket& socket, const Process& child, Deadline deadline) {
-    std::array<pollfd, 2> wanted{pollfd{socket.fd().get(), POLLIN, 0}, pollfd{child.pidfd(), POLLIN, 0}};
-    return poll_until(wanted, deadline, "wait for a function process") > 0;
+/// Who watches the memory of one forked call.
+class MemoryWatch {
+public:
+    /// Takes the limit out of `limits` when a delegated cgroup keeps it.
+    MemoryWatch(pid_t child, CallLimits& limits, CallCost& cost) {
+        if (!limits.memory_bytes) return;
+        bytes_ = *limits.memory_bytes;
+        cost.memory_limit_by = MemoryLimitBy::polling;
+        auto made = MemoryCgroup::make();
+        auto* const cgroup = std::get_if<MemoryCgroup>(&made);
+        if (cgroup == nullptr || cgroup->add(child) != 0 || cgroup->limit(bytes_) != 0) return;
+        cgroup_.emplace(std::move(*cgroup));
+        cost.memory_limit_by = MemoryLimitBy::cgroup;
+        limits.memory_bytes.reset();
+    }
+    /// Why the child was killed, if it was for that.
+    [[nodiscard]] std::optional<std::string> reason() const {
+        if (!cgroup_ || cgroup_->oom_kills().value_or(0) == 0) return std::nullopt;
+        return cgroup_limit_reason(bytes_);
+    }
+
+private:
+    std::uint64_t bytes_ = 0;
+    std::optional<MemoryCgroup> cgroup_;
+};
+
+/// Waits for a message from the child, its end, or what ends it: the outcome then.
+std::optional<Outcome> wait_for_reply(const pipes::MessageSocket& socket, const Process& child, Deadline deadline,
+                                      LimitWatch& watch) {
+    while (true) {
+        std::array<pollfd, 2> wanted{pollfd{socket.fd().get(), POLLIN, 0}, pollfd{child.pidfd(), POLLIN, 0}};
+        const Deadline next = earlier(deadline, watch.next_look());
+        if (poll_until(wanted, next, "wait for a function process") > 0) return std::nullopt;
+        if (std::optional<std::string> reason = watch.exceeded()) {
+            return Outcome{OutcomeKind::limit_exceeded, SIGKILL, std::move(*reason)};
+        }
+        if (deadline.passed()) return Outcome{OutcomeKind::deadline_passed, SIGKILL, {}};
+    }
 }
 
 /// The pages that a child has written to, seen from outside.
@@ -160,68 +204,65 @@ CallCost cost_of(const ReplyHeader& header) {
         cost.copied = vmcow::PageCount{header.copied_pages};
         cost.identical = vmcow::PageCount{header.identical_pages};
         cost.changed_bytes = header.changed_bytes;
+        cost.changed = *cost.copied - *cost.identical;
     }
     return cost;
 }
 
-/// The bytes behind a reply: those of the message, or those of its memfd, mapped.
-class Payload {
-public:
-    Payload(const ReplyHeader& header, pipes::Message& message) {
-        if (header.payload_in_memfd == 0) {
-            bytes_ = std::span(message.bytes).subspan(sizeof(header));
-        } else {
-            map(header, message);
-        }
-        if (bytes_.size() != header.payload_bytes) {
-            vmcow::sys::throw_error(EBADMSG, "received result: not as long as it should be");
-        }
+/// The bytes behind a reply: those of the message, or those of its file.
+Payload payload_of(const ReplyHeader& header, pipes::Message& message) {
+    if (header.payload_in_memfd != 0) return Payload::of_file(message.fds, header.payload_bytes);
+    if (message.bytes.size() - sizeof(header) != header.payload_bytes) {
+        vmcow::sys::throw_error(EBADMSG, "received result: not as long as it should be");
     }
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    return Payload({message.bytes.begin() + sizeof(header), message.bytes.end()});
+}
 
-private:
-    void map(const ReplyHeader& header, pipes::Message& message) {
-        if (message.fds.empty() || !vmcow::sys::is_immutable(message.fds.front().get())) {
-            vmcow::sys::throw_error(EBADMSG, "received result: not sealed");
-        }
-        const UniqueFd fd = std::move(message.fds.front());
-        message.fds.erase(message.fds.begin());
-        const std::uint64_t size = vmcow::sys::file_bytes(fd.get());
-        if (size == 0 || size != header.payload_bytes) {
-            vmcow::sys::throw_error(EBADMSG, "received result: not as long as it should be");
-        }
-        slot_ = vmcow::Slot::reserve(size);
-        const int error = vmcow::sys::map_file_at(slot_.address(), vmcow::round_up(size, vmcow::kPageBytes),
-                                                  vmcow::sys::MapMode::read_only, fd.get(), 0);
-        if (error != 0) vmcow::sys::throw_error(error, "map a result");
-        bytes_ = {slot_.address(), size};
-    }
-
-    vmcow::Slot slot_;
-    std::span<const std::byte> bytes_;
-};
-
-ForkedCall read_reply(pipes::Message message, const std::function<void(pipes::MessageReader&)>& take) {
+ForkedCall read_reply(pipes::Message message, const std::function<void(pipes::MessageReader&)>& take,
+                      const CallOptions& options) {
     ReplyHeader header;
     if (message.bytes.size() < sizeof(header)) vmcow::sys::throw_error(EBADMSG, "received result: no header");
     std::memcpy(&header, message.bytes.data(), sizeof(header));
     ForkedCall call{{}, cost_of(header)};
-    if (header.kind == ReplyKind::not_started) {
+    if (header.kind == ForkedReplyKind::not_started) {
         call.outcome = {OutcomeKind::not_started, header.error, "map images"};
         return call;
     }
-    const Payload payload(header, message);
-    if (header.kind == ReplyKind::threw) {
-        const auto* const text = reinterpret_cast<const char*>(payload.bytes().data());
-        call.outcome = {OutcomeKind::threw, 0, std::string(text, payload.bytes().size())};
+    const Payload payload = payload_of(header, message);
+    if (header.kind == ForkedReplyKind::threw || header.kind == ForkedReplyKind::out_of_descriptors) {
+        std::string text(reinterpret_cast<const char*>(payload.bytes().data()), payload.bytes().size());
+        call.outcome = {OutcomeKind::threw, 0, std::move(text)};
+        if (header.kind == ForkedReplyKind::threw) return call;
+        const std::string reason = OpenFilesLimit::reason(options.limits.open_files.value_or(0));
+        call.outcome = {OutcomeKind::limit_exceeded, EMFILE, reason + " (" + call.outcome.text + ")"};
         return call;
     }
-    if (header.kind != ReplyKind::returned) vmcow::sys::throw_error(EBADMSG, "received result: of no known kind");
+    if (header.kind != ForkedReplyKind::returned) vmcow::sys::throw_error(EBADMSG, "received result: of no known kind");
     pipes::MessageReader reader(payload.bytes(), std::move(message.fds));
     take(reader);
     reader.expect_end();
     call.outcome = {OutcomeKind::returned, 0, {}};
     return call;
+}
+
+/// The child has replied, or has ended without.
+void end_well(ForkedCall& call, pipes::MessageSocket& socket, Process& child, const CallOptions& options,
+              const LimitWatch& watch, const std::function<void(pipes::MessageReader&)>& take) {
+    std::optional<pipes::Message> reply;
+    pollfd readable{socket.fd().get(), POLLIN, 0};
+    if (::poll(&readable, 1, 0) > 0 && (readable.revents & POLLIN) != 0) reply = socket.receive();
+    // After its reply the child has nothing to do but to end; without one it has ended or is about to.
+    std::optional<ExitRecord> ended = child.wait_until(options.deadline);
+    if (!ended) ended = child.kill_and_wait();
+    call.outcome = ended->outcome;
+    if (!reply) return;
+    const std::optional<MemoryLimitBy> memory_limit_by = call.cost.memory_limit_by;
+    call = read_reply(std::move(*reply), take, options);
+    call.cost.memory_limit_by = memory_limit_by;
+    const auto used = std::chrono::duration_cast<std::chrono::nanoseconds>(
+        std::chrono::duration<double>(ended->user_seconds + ended->system_seconds));
+    const auto over = watch.exceeded_at_end(used, call.cost.copied);
+    if (over && call.outcome.kind == OutcomeKind::returned) call.outcome = {OutcomeKind::limit_exceeded, 0, *over};
 }
 
 }  // namespace
@@ -233,30 +274,34 @@ ForkedCall run_forked(const std::function<void(pipes::MessageWriter&)>& body,
     pipes::MessageSocket& ours = ends.first;
     pipes::MessageSocket& theirs = ends.second;
     std::vector<vmcow::WritableRange> ranges;
+    const vmcow::PageStore::Pin pin;  // until the child has been reaped: it reads deltas where they lie
     Process child;
     {
         vmcow::ImagesInFork images;
         ranges = images.writable();
         child = fork_function_process([&] {
             ours.take_fd().reset();
-            return child_main(theirs, images, body);
+            return child_main(theirs, images, body, options.limits);
         });
         theirs.take_fd().reset();
     }
     ForkedCall call;
-    std::optional<pipes::Message> reply;
-    if (wait_for_reply(ours, child, options.deadline)) {
-        pollfd readable{ours.fd().get(), POLLIN, 0};
-        if (::poll(&readable, 1, 0) > 0 && (readable.revents & POLLIN) != 0) reply = ours.receive();
-        // After its reply the child has nothing to do but to end; without one it has ended or is about to.
-        std::optional<ExitRecord> ended = child.wait_until(options.deadline);
-        if (!ended) ended = child.kill_and_wait();
-        call.outcome = ended->outcome;
-        if (reply) call = read_reply(std::move(*reply), take);
-    } else {
+    CallLimits limits = options.limits;
+    const MemoryWatch memory(child.pid(), limits, call.cost);
+    ProcessCounters counters(child.pid());
+    LimitWatch watch(counters, limits, ranges, CallStart::forked);
+    if (auto cut_short = wait_for_reply(ours, child, options.deadline, watch)) {
         call.cost.copied = count_from_outside(child.pid(), ranges);
         child.kill_and_wait();
-        call.outcome = {OutcomeKind::deadline_passed, SIGKILL, {}};
+        call.outcome = std::move(*cut_short);
+    } else {
+        end_well(call, ours, child, options, watch, take);
+        if (const auto reason = memory.reason(); reason && call.outcome.kind == OutcomeKind::signaled) {
+            call.outcome = {OutcomeKind::limit_exceeded, SIGKILL, *reason};
+        }
+    }
+    for (const std::string& reason : watch.unknown()) {
+        call.cost.unwatched += (call.cost.unwatched.empty() ? "" : "; ") + reason;
     }
     call.cost.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     return call;

@@ -1,72 +1,18 @@
 #pragma once
 
 #include <concepts>
-#include <cstdint>
 #include <functional>
 #include <optional>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
-#include "procrun/deadline.hpp"
+#include "procrun/call_cost.hpp"
+#include "procrun/call_options.hpp"
+#include "procrun/call_result.hpp"
 #include "procrun/outcome.hpp"
 #include "procrun/transfer.hpp"
-#include "vmcow/units.hpp"
 
 namespace procrun {
-
-/// What a call cost. What could not be counted is nullopt (I8): a process that crashed can no longer be looked at, and
-/// one that was ended at its deadline only from outside.
-struct CallCost {
-    double seconds = 0;                          ///< from the fork to the reaped child
-    std::optional<vmcow::PageCount> copied;      ///< pages of images that the function wrote to
-    std::optional<vmcow::PageCount> identical;   ///< of these, pages that end with the bytes they began with
-    std::optional<std::uint64_t> changed_bytes;  ///< bytes of images that differ at the end
-};
-
-/// Thrown by `CallResult::value` when there is none; what() describes the outcome.
-class CallFailed : public std::runtime_error {
-public:
-    explicit CallFailed(Outcome outcome) : std::runtime_error(outcome.describe()), outcome_(std::move(outcome)) {}
-    [[nodiscard]] const Outcome& outcome() const noexcept { return outcome_; }
-
-private:
-    Outcome outcome_;
-};
-
-/// What came of a call: how it ended, what it cost, and the result if it returned.
-template <class R>
-class CallResult {
-public:
-    /// void functions have a result too, without content.
-    using Value = std::conditional_t<std::is_void_v<R>, std::monostate, R>;
-
-    CallResult(Outcome outcome, CallCost cost, std::optional<Value> value)
-        : outcome_(std::move(outcome)), cost_(cost), value_(std::move(value)) {}
-
-    [[nodiscard]] bool ok() const noexcept { return value_.has_value(); }
-    [[nodiscard]] const Outcome& outcome() const noexcept { return outcome_; }
-    [[nodiscard]] const CallCost& cost() const noexcept { return cost_; }
-
-    /// The result. Throws: CallFailed -- when the function did not return.
-    [[nodiscard]] const Value& value() const& { return check(), *value_; }
-    [[nodiscard]] Value&& value() && { return check(), *std::move(value_); }
-
-private:
-    void check() const {
-        if (!value_) throw CallFailed(outcome_);
-    }
-
-    Outcome outcome_;
-    CallCost cost_;
-    std::optional<Value> value_;
-};
-
-struct CallOptions {
-    /// The function process is killed when it still runs then.
-    Deadline deadline = Deadline::never();
-};
 
 namespace detail {
 
@@ -112,7 +58,7 @@ template <std::invocable F>
     if constexpr (std::is_void_v<R>) {
         auto done = detail::run_forked([&](pipes::MessageWriter&) { function(); },
                                        [&](pipes::MessageReader&) { value.emplace(); }, options);
-        return Result(std::move(done.outcome), done.cost, std::move(value));
+        return Result(std::move(done.outcome), std::move(done.cost), std::move(value));
     } else {
         static_assert(Transferable<R>,
                       "the result of a function process must be void, trivially copyable (no pointer), std::string, "
@@ -120,7 +66,8 @@ template <std::invocable F>
         auto done = detail::run_forked([&](pipes::MessageWriter& writer) { Transfer<R>::put(writer, function()); },
                                        [&](pipes::MessageReader& reader) { value.emplace(Transfer<R>::take(reader)); },
                                        options);
-        return Result(std::move(done.outcome), done.cost, std::move(value));
+        if (done.outcome.kind != OutcomeKind::returned) value.reset();  // it came, but past a limit
+        return Result(std::move(done.outcome), std::move(done.cost), std::move(value));
     }
 }
 

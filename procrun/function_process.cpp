@@ -57,8 +57,8 @@ void drop_handlers() noexcept {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-[[noreturn]] void run_child(pid_t parent, const std::function<int()>& body) noexcept {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+[[noreturn]] void run_child(pid_t parent, WithParent with_parent, const std::function<int()>& body) noexcept {
+    if (with_parent == WithParent::ends) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);  // the caller died before it could be noticed
     drop_handlers();
     ::_exit(body());
@@ -77,7 +77,7 @@ UniqueFd open_pidfd(pid_t pid) {
 
 }  // namespace
 
-Process fork_function_process(const std::function<int()>& body) {
+Process fork_function_process(const std::function<int()>& body, WithParent with_parent) {
     require_sigchld();
     static_cast<void>(std::fflush(nullptr));  // what cannot be written now will be reported where it is flushed next
     const pid_t parent = ::getpid();
@@ -85,7 +85,7 @@ Process fork_function_process(const std::function<int()>& body) {
     {
         const SignalsBlocked blocked;
         pid = ::fork();
-        if (pid == 0) run_child(parent, body);
+        if (pid == 0) run_child(parent, with_parent, body);
     }
     if (pid < 0) vmcow::sys::throw_errno("fork a function process");
     return {pid, open_pidfd(pid)};

@@ -39,6 +39,12 @@ const char* name_of(OutcomeKind kind) noexcept {
             return "deadline_passed";
         case OutcomeKind::not_started:
             return "not_started";
+        case OutcomeKind::limit_exceeded:
+            return "limit_exceeded";
+        case OutcomeKind::cancelled:
+            return "cancelled";
+        case OutcomeKind::result_lost:
+            return "result_lost";
     }
     vmcow::sys::assert_failed("OutcomeKind is one of its enumerators", __FILE__, __LINE__);
 }
@@ -54,15 +60,34 @@ std::string Outcome::describe() const {
         case OutcomeKind::exited:
             return fmt::format("exit {}", code);
         case OutcomeKind::signaled:
-            return fmt::format("killed by {}", name_of_signal(code));
+            return text.empty() ? fmt::format("killed by {}", name_of_signal(code))
+                                : fmt::format("killed by {} {}", name_of_signal(code), text);
         case OutcomeKind::threw:
             return fmt::format("threw: {}", text);
         case OutcomeKind::deadline_passed:
-            return fmt::format("deadline passed, ended by {}", name_of_signal(code));
+            return code == 0 ? "deadline passed in the queue"
+                             : fmt::format("deadline passed, ended by {}", name_of_signal(code));
         case OutcomeKind::not_started:
             return fmt::format("{}: {}", text, name_of_error(code));
+        case OutcomeKind::limit_exceeded:
+            return fmt::format("limit exceeded: {}", text);
+        case OutcomeKind::cancelled:
+            return text.empty() ? "cancelled" : fmt::format("cancelled {}", text);
+        case OutcomeKind::result_lost:
+            return fmt::format("result lost: {}: {}", text, name_of_error(code));
     }
     vmcow::sys::assert_failed("OutcomeKind is one of its enumerators", __FILE__, __LINE__);
+}
+
+std::string text_of(const std::system_error& error) {
+    std::string text = error.what();
+    const std::string suffix = ": " + error.code().message();
+    if (text.ends_with(suffix)) text.resize(text.size() - suffix.size());
+    return text;
+}
+
+Outcome refusal_of(const std::system_error& error, const std::string& step) {
+    return {OutcomeKind::not_started, error.code().value(), step + ": " + text_of(error)};
 }
 
 }  // namespace procrun

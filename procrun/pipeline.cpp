@@ -288,6 +288,9 @@ int exit_status_of(const Outcome& outcome) {
             return 0;
         case OutcomeKind::threw:
         case OutcomeKind::not_started:
+        case OutcomeKind::limit_exceeded:
+        case OutcomeKind::cancelled:
+        case OutcomeKind::result_lost:
             return 1;
     }
     vmcow::sys::assert_failed("OutcomeKind is one of its enumerators", __FILE__, __LINE__);

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "tests/mapping_limit.hpp"
 #include "tests/support.hpp"
 #include "vmcow/mapped_image.hpp"
+#include "vmcow/read_only_image.hpp"
 #include "vmcow/slot.hpp"
 #include "vmcow/sys/memfd.hpp"
 #include "vmcow/sys/smaps.hpp"
@@ -158,7 +160,7 @@ TEST(ArenaTest, LessAddressSpaceThanAskedForIsSaid) {
                   std::vector<Slot> taken;
                   taken.reserve(100'000);
                   const tests::ScopedLimit limit(RLIMIT_AS, tests::address_space_bytes() + 64 * kMiB);
-                  for (std::size_t bytes = std::size_t{1} << 46; bytes > 64 * kMiB; bytes /= 2) {
+                  for (std::size_t bytes = std::size_t{1} << 46; bytes >= 64 * kMiB; bytes /= 2) {
                       while (error_of([&] { taken.push_back(Slot::reserve(bytes)); }) == 0) continue;
                   }
                   Arena arena;
@@ -366,6 +368,168 @@ TEST(ArenaTest, FunctionProcessCannotGrowFreezeOrWriteTheCallersImage) {
                   return arena.bytes().data() == at && at[0] == std::byte{77} ? 0 : 5;
               }),
               kChildExitedWell);
+}
+
+// ---- an arena that another process maps
+
+TEST(ArenaTest, ImageIdIsAnotherWheneverTheFileHasGrown) {
+    Arena first;
+    const Arena second;
+    EXPECT_NE(first.image_id(), second.image_id());
+    std::uint64_t id = first.image_id();
+    std::size_t mapped = first.mapped_bytes();
+    for (int i = 0; i < 60; ++i) {
+        first.allocate(100'000);
+        EXPECT_EQ(first.image_id() != id, first.mapped_bytes() != mapped) << "one changes with the other";
+        EXPECT_EQ(first.mapped_bytes(), sys::file_bytes(first.fd()));
+        id = first.image_id();
+        mapped = first.mapped_bytes();
+    }
+    EXPECT_EQ(first.address(), first.bytes().data());
+    const Arena moved = std::move(first);
+    EXPECT_EQ(moved.image_id(), id);
+}
+
+// I3
+TEST(ArenaTest, ReadOnlyDescriptorShowsTheImageAndCannotBeUsedForWriting) {
+    Arena arena = arena_of(noise(3 * kPageBytes));
+    const int fd = arena.read_only_fd();
+    EXPECT_EQ(arena.read_only_fd(), fd) << "one, opened when it is first asked for";
+    EXPECT_EQ(::pwrite(fd, "x", 1, 0), -1);
+    EXPECT_EQ(errno, EBADF);
+    EXPECT_EQ(::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+    EXPECT_EQ(errno, EACCES);
+    EXPECT_EQ(::ftruncate(fd, 0), -1);
+    arena.bytes()[5] = std::byte{77};
+    std::byte seen{};
+    ASSERT_EQ(::pread(fd, &seen, 1, 5), 1);
+    EXPECT_EQ(seen, std::byte{77});
+}
+
+TEST(ArenaTest, NoDescriptorLeftForReadingIsEmfileAndItCanBeAskedForAgain) {
+    const Arena arena = arena_of(noise(100));
+    {
+        const DescriptorLimit limit(0);
+        EXPECT_EQ(error_of([&] { static_cast<void>(arena.read_only_fd()); }), EMFILE);
+    }
+    EXPECT_GE(arena.read_only_fd(), 0);
+}
+
+TEST(ArenaTest, LivenessEndsWithTheImage) {
+    std::weak_ptr<const void> alive;
+    {
+        Arena first = arena_of(noise(100));
+        alive = first.liveness();
+        Arena second = std::move(first);
+        EXPECT_FALSE(alive.expired());
+        EXPECT_EQ(error_of([&] { second.allocate(second.reserved_bytes() + 1); }), ENOMEM);
+        EXPECT_FALSE(alive.expired());
+    }
+    EXPECT_TRUE(alive.expired());
+    Arena arena = arena_of(noise(100));
+    alive = arena.liveness();
+    const Snapshot frozen = std::move(arena).freeze();
+    EXPECT_TRUE(alive.expired()) << "frozen, it is another image";
+}
+
+TEST(ReadOnlyImageTest, LentFileShowsWhatItsOwnerWrites) {
+    Arena arena = arena_of(noise(2 * kPageBytes), {.pages = PagePolicy::small});
+    const ReadOnlyImage first(sys::duplicate(arena.read_only_fd()), Slot::reserve(arena.mapped_bytes()), "lent",
+                              FileState::lent);
+    const ReadOnlyImage second(sys::duplicate(arena.read_only_fd()), Slot::reserve(arena.mapped_bytes()), "lent",
+                               FileState::lent);
+    EXPECT_NE(first.id(), second.id());
+    EXPECT_EQ(first.bytes(), arena.mapped_bytes());
+    arena.bytes()[kPageBytes] = std::byte{77};
+    EXPECT_EQ(first.data()[kPageBytes], std::byte{77});
+    EXPECT_EQ(second.data()[kPageBytes], std::byte{77});
+}
+
+// I1
+TEST(ReadOnlyImageDeathTest, FileThatCanChangeIsNotImmutable) {
+    testing::GTEST_FLAG(death_test_style) = "threadsafe";
+    Arena arena = arena_of(noise(100));
+    EXPECT_DEATH(ReadOnlyImage(sys::duplicate(arena.fd()), Slot::reserve(arena.mapped_bytes()), "open"), "I1");
+}
+
+/// Counts how often it is called back.
+class CountedLoan final : public Loan {
+public:
+    explicit CountedLoan(int& calls) : calls_(calls) {}
+    void call_back() noexcept override { ++calls_; }
+    [[nodiscard]] const void* holder() const noexcept override { return this; }
+
+private:
+    int& calls_;
+};
+
+// I3: before its owner looks at it, nobody else may be able to write any more.
+TEST(ArenaLoanTest, IsCalledBackOnceBeforeTheArenaIsUsed) {
+    const std::vector<std::pair<const char*, std::function<void(Arena&)>>> uses = {
+        {"bytes", [](Arena& arena) { static_cast<void>(arena.bytes()); }},
+        {"const bytes", [](Arena& arena) { static_cast<void>(std::as_const(arena).bytes()); }},
+        {"allocate", [](Arena& arena) { arena.allocate(1); }},
+        {"allocate_sparse", [](Arena& arena) { arena.allocate_sparse(1); }},
+        {"allocate_array", [](Arena& arena) { static_cast<void>(arena.allocate_array<int>(1)); }},
+        {"append", [](Arena& arena) { arena.append(noise(10)); }},
+        {"fd", [](Arena& arena) { static_cast<void>(arena.fd()); }},
+        {"freeze", [](Arena& arena) { static_cast<void>(std::move(arena).freeze()); }},
+        {"move from it", [](Arena& arena) { static_cast<void>(Arena(std::move(arena)).bytes()); }},
+        {"move into it", [](Arena& arena) { arena = Arena(); }},
+        {"the end", [](Arena& arena) { const Arena ending = std::move(arena); }},
+    };
+    for (const auto& [name, use] : uses) {
+        int calls = 0;
+        Arena arena = arena_of(noise(100));
+        arena.lend(std::make_shared<CountedLoan>(calls));
+        use(arena);
+        EXPECT_EQ(calls, 1) << name;
+    }
+}
+
+TEST(ArenaLoanTest, AskingWhatItIsDoesNotCallItBack) {
+    int calls = 0;
+    Arena arena = arena_of(noise(100));
+    arena.lend(std::make_shared<CountedLoan>(calls));
+    static_cast<void>(arena.image_id());
+    static_cast<void>(arena.mapped_bytes());
+    static_cast<void>(arena.address());
+    static_cast<void>(arena.read_only_fd());
+    static_cast<void>(arena.liveness());
+    static_cast<void>(arena.name());
+    static_cast<void>(arena.extent_bytes());
+    static_cast<void>(arena.reserved_bytes());
+    static_cast<void>(arena.pages());
+    EXPECT_EQ(calls, 0);
+    static_cast<void>(arena.bytes());
+    static_cast<void>(arena.bytes());
+    EXPECT_EQ(calls, 1) << "once";
+}
+
+TEST(ArenaLoanTest, LoanThatIsTakenAwayIsNotCalledBack) {
+    int calls = 0;
+    Arena arena = arena_of(noise(100));
+    EXPECT_EQ(arena.take_loan(), nullptr);
+    arena.lend(std::make_shared<CountedLoan>(calls));
+    const std::shared_ptr<Loan> loan = arena.take_loan();
+    EXPECT_NE(loan, nullptr);
+    static_cast<void>(arena.bytes());
+    EXPECT_EQ(calls, 0);
+    EXPECT_EQ(arena.take_loan(), nullptr);
+}
+
+TEST(ArenaLoanTest, ArenaThatIsAssignedCallsBackWhatItHadAndKeepsWhatComes) {
+    int old_calls = 0;
+    int new_calls = 0;
+    Arena arena = arena_of(noise(100));
+    arena.lend(std::make_shared<CountedLoan>(old_calls));
+    Arena other = arena_of(noise(100));
+    other.lend(std::make_shared<CountedLoan>(new_calls));
+    arena = std::move(other);
+    EXPECT_EQ(old_calls, 1);
+    EXPECT_EQ(new_calls, 0);
+    static_cast<void>(arena.bytes());
+    EXPECT_EQ(new_calls, 1);
 }
 
 TEST(ArenaTest, MovedArenaKeepsItsImage) {

@@ -1,6 +1,7 @@
 #include "vmcow/mapped_image.hpp"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -61,6 +62,72 @@ TEST_F(ImagesTest, PlainForkKeepsTheAddressesReserved) {
         auto* const at = const_cast<std::byte*>(image.data());
         EXPECT_EQ(in_child([&] { return sys::reserve_hole(at, kPageBytes); }), (tests::ChildEnd{EEXIST, 0}));
     }
+}
+
+// What a fork handler maps before the images are reserved again must not end up where an image was.
+std::byte* volatile handler_maps_at = nullptr;  // nullptr: wherever there is room
+volatile bool handler_maps = false;
+void* handler_mapped = nullptr;
+int handler_registered = -1;
+
+void map_in_child() {
+    if (!handler_maps) return;
+    const bool fixed = handler_maps_at != nullptr;
+    const std::size_t bytes = fixed ? kPageBytes : std::size_t{8} << 20;
+    handler_mapped = ::mmap(handler_maps_at, bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | (fixed ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+}
+
+/// Handlers run in the order in which they were registered, so this comes before every static object that has an image.
+[[gnu::constructor(101)]] void register_handler() {
+    handler_registered = ::pthread_atfork(nullptr, nullptr, map_in_child);
+}
+
+/// Forks while the handler maps something; the child says what it finds.
+template <class Body>
+tests::ChildEnd in_child_with_handler(std::byte* at, Body&& body) {
+    handler_maps_at = at;
+    handler_maps = true;
+    const tests::ChildEnd end = in_child(body);
+    handler_maps = false;
+    return end;
+}
+
+TEST_F(ImagesTest, WhatAForkHandlerMapsIsNotPlacedWhereAnImageWas) {
+    ASSERT_EQ(handler_registered, 0);
+    ImagesInFork images;
+    EXPECT_EQ(in_child_with_handler(nullptr,
+                                    [&] {
+                                        if (handler_mapped == MAP_FAILED || images.map_again() != 0) return 1;
+                                        *static_cast<volatile int*>(handler_mapped) = 7;  // not an image: writable
+                                        return snapshot_.bytes()[5] == content_[5] ? 0 : 2;
+                                    }),
+              kChildExitedWell);
+}
+
+TEST_F(ImagesTest, SomethingMappedWhereAnImageWasIsAnErrorAndStays) {
+    auto* const taken = const_cast<std::byte*>(snapshot_.bytes().data());
+    ImagesInFork images;
+    EXPECT_EQ(in_child_with_handler(taken,
+                                    [&] {
+                                        if (handler_mapped != taken) return 1;
+                                        if (images.map_again() != EEXIST) return 2;
+                                        *static_cast<volatile int*>(handler_mapped) = 7;
+                                        return 0;
+                                    }),
+              kChildExitedWell);
+}
+
+TEST_F(ImagesTest, FunctionProcessOfAPlainChildHasTheImages) {
+    EXPECT_EQ(in_child([&] {
+                  ImagesInFork images;
+                  const tests::ChildEnd end = in_child([&] {
+                      if (images.map_again() != 0) return 1;
+                      return snapshot_.bytes()[5] == content_[5] ? 0 : 2;
+                  });
+                  return end == kChildExitedWell ? 0 : 3;
+              }),
+              kChildExitedWell);
 }
 
 TEST_F(ImagesTest, PlainForkMayEndItsImages) {

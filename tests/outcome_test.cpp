@@ -17,7 +17,8 @@ TEST(OutcomeTest, OnlyAReturnAndExitZeroAreGood) {
     EXPECT_FALSE((Outcome{OutcomeKind::exited, 1, ""}.ok()));
     // A code of 0 makes none of the others good.
     for (const OutcomeKind kind :
-         {OutcomeKind::signaled, OutcomeKind::threw, OutcomeKind::deadline_passed, OutcomeKind::not_started}) {
+         {OutcomeKind::signaled, OutcomeKind::threw, OutcomeKind::deadline_passed, OutcomeKind::not_started,
+          OutcomeKind::limit_exceeded, OutcomeKind::cancelled, OutcomeKind::result_lost}) {
         EXPECT_FALSE((Outcome{kind, 0, ""}.ok())) << name_of(kind);
     }
 }
@@ -29,6 +30,9 @@ TEST(OutcomeTest, NamesAreThoseOfTheJson) {
     EXPECT_STREQ(name_of(OutcomeKind::threw), "threw");
     EXPECT_STREQ(name_of(OutcomeKind::deadline_passed), "deadline_passed");
     EXPECT_STREQ(name_of(OutcomeKind::not_started), "not_started");
+    EXPECT_STREQ(name_of(OutcomeKind::limit_exceeded), "limit_exceeded");
+    EXPECT_STREQ(name_of(OutcomeKind::cancelled), "cancelled");
+    EXPECT_STREQ(name_of(OutcomeKind::result_lost), "result_lost");
 }
 
 TEST(OutcomeTest, DescriptionNamesWhatHappened) {
@@ -39,6 +43,13 @@ TEST(OutcomeTest, DescriptionNamesWhatHappened) {
     EXPECT_EQ((Outcome{OutcomeKind::deadline_passed, SIGKILL, ""}.describe()), "deadline passed, ended by SIGKILL");
     EXPECT_EQ((Outcome{OutcomeKind::not_started, ENOENT, "execve 'sorrt'"}.describe()),
               "execve 'sorrt': No such file or directory");
+    EXPECT_EQ((Outcome{OutcomeKind::signaled, SIGKILL, "while mapping"}.describe()), "killed by SIGKILL while mapping");
+    EXPECT_EQ((Outcome{OutcomeKind::limit_exceeded, 0, "300 pages copied of at most 16"}.describe()),
+              "limit exceeded: 300 pages copied of at most 16");
+    EXPECT_EQ((Outcome{OutcomeKind::cancelled, 0, ""}.describe()), "cancelled");
+    EXPECT_EQ((Outcome{OutcomeKind::cancelled, 0, "in the queue"}.describe()), "cancelled in the queue");
+    EXPECT_EQ((Outcome{OutcomeKind::result_lost, EMFILE, "receive it"}.describe()),
+              "result lost: receive it: Too many open files");
 }
 
 TEST(OutcomeTest, SignalsAndErrorsWithoutANameAreShownAsNumbers) {

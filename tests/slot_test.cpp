@@ -7,12 +7,15 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "tests/images.hpp"
 #include "tests/support.hpp"
+#include "vmcow/mapped_image.hpp"
 #include "vmcow/sys/memfd.hpp"
 #include "vmcow/sys/memory.hpp"
 #include "vmcow/units.hpp"
@@ -218,6 +221,132 @@ TEST(SlotTest, ChildFindsTheBookWholeWhileOtherThreadsUseIt) {
     }
     done = true;
     other.join();
+}
+
+// ---- a process that is to have images where its parent has them
+
+TEST(InheritedSlotTest, WhatTheParentHadCanOnlyBeClaimed) {
+    const Slot taken = Slot::reserve(3 * kHugeBytes);
+    std::byte* const free = Slot::reserve(4 * kHugeBytes).address();
+    EXPECT_EQ(in_child([&] {
+                  Slot::leave_inherited_to_claims();
+                  // Nothing that is reserved from now on lies where the parent may have something one day.
+                  for (int i = 0; i < 10; ++i) {
+                      const Slot own = Slot::reserve(kHugeBytes);
+                      if (own.address() == taken.address() || own.address() == free) return 1;
+                      const auto inherited = Slot::claim(own.address(), 1);
+                      if (inherited) return 2;
+                  }
+                  auto first = Slot::claim(taken.address(), 3 * kHugeBytes);
+                  auto second = Slot::claim(free, 4 * kHugeBytes);
+                  if (!first || first->address() != taken.address() || !second) return 3;
+                  if (Slot::claim(taken.address() + kHugeBytes, 1)) return 4;
+                  // Given back, it is to be claimed again, and not to be handed out.
+                  first.reset();
+                  second.reset();
+                  const Slot own = Slot::reserve(3 * kHugeBytes);
+                  if (own.address() == taken.address() || own.address() == free) return 5;
+                  if (!Slot::claim(taken.address(), kHugeBytes)) return 6;
+                  return Slot::claim(free, 4 * kHugeBytes) ? 0 : 7;
+              }),
+              tests::kChildExitedWell);
+}
+
+TEST(InheritedSlotTest, WhatIsNobodysStaysUnclaimable) {
+    const Slot parents = Slot::reserve(1);
+    EXPECT_EQ(in_child([&] {
+                  Slot::leave_inherited_to_claims();
+                  const int local = 0;
+                  const auto stack = round_down(reinterpret_cast<std::uintptr_t>(&local), kHugeBytes);
+                  for (const auto at : {std::uintptr_t{0}, stack, ~(kHugeBytes - 1)}) {
+                      if (Slot::claim(reinterpret_cast<const void*>(at), 1)) return 1;
+                  }
+                  return Slot::claim(parents.address() + kPageBytes, 1) ? 2 : 0;
+              }),
+              tests::kChildExitedWell);
+}
+
+TEST(InheritedSlotTest, GrandchildCanClaimWhatBothHad) {
+    const Slot grandparents = Slot::reserve(1);
+    EXPECT_EQ(in_child([&] {
+                  Slot::leave_inherited_to_claims();
+                  const Slot parents = Slot::reserve(1);
+                  const auto claimed = Slot::claim(grandparents.address(), 1);
+                  const tests::ChildEnd end = in_child([&] {
+                      Slot::leave_inherited_to_claims();
+                      const Slot own = Slot::reserve(1);
+                      if (own.address() == parents.address()) return 1;
+                      if (!Slot::claim(grandparents.address(), 1)) return 2;
+                      return Slot::claim(parents.address(), 1) ? 0 : 3;
+                  });
+                  return end == tests::kChildExitedWell ? 0 : 10 + end.exit_status;
+              }),
+              tests::kChildExitedWell);
+}
+
+TEST(InheritedSlotTest, ImageCanBeWhereTheParentHasIt) {
+    const auto content = tests::noise(3 * kMiB);
+    const Snapshot snapshot = tests::snapshot_of(content);
+    const Arena arena = tests::arena_of(tests::noise(kMiB));
+    EXPECT_EQ(in_child([&] {
+                  SnapshotParts parts = snapshot.parts();
+                  abandon_inherited_images();
+                  const auto* const at = reinterpret_cast<const std::byte*>(parts.slot_address);
+                  const Snapshot adopted = Snapshot::adopt(std::move(parts), "received");
+                  if (adopted.bytes().data() != at || !tests::same_bytes(adopted.bytes(), content)) return 1;
+                  // Only this one is known to what is forked from here: the parent's are not mapped again.
+                  ImagesInFork images;
+                  const tests::ChildEnd end = in_child([&] {
+                      if (images.map_again() != 0) return 1;
+                      if (!tests::same_bytes(adopted.bytes(), content)) return 2;
+                      return sys::reserve_hole(const_cast<std::byte*>(arena.address()), kPageBytes) == EEXIST ? 0 : 3;
+                  });
+                  return end == tests::kChildExitedWell ? 0 : 10 + end.exit_status;
+              }),
+              tests::kChildExitedWell);
+}
+
+/// All that is left of the region in which `first` is the only slot.
+std::vector<Slot> take_rest_of_region(const Slot& first) {
+    std::vector<Slot> taken;
+    std::byte* end = first.address() + first.bytes();
+    for (std::size_t step = std::size_t{1} << 40; step >= kHugeBytes; step /= 2) {
+        while (auto slot = Slot::claim(end, step)) {
+            end += step;
+            taken.push_back(std::move(*slot));
+        }
+    }
+    return taken;
+}
+
+TEST(InheritedSlotTest, WhatIsGivenBackIsNotHandedOutEvenWhenNothingElseIsLeft) {
+    const Slot taken = Slot::reserve(3 * kHugeBytes);
+    EXPECT_EQ(in_child([&] {
+                  Slot::leave_inherited_to_claims();
+                  const Slot own = Slot::reserve(1);
+                  const std::vector<Slot> rest = take_rest_of_region(own);
+                  if (rest.empty() || !Slot::claim(taken.address(), 3 * kHugeBytes)) return 1;
+                  const Slot next = Slot::reserve(kHugeBytes);
+                  const bool inherited =
+                      next.address() >= taken.address() && next.address() < taken.address() + 3 * kHugeBytes;
+                  return inherited || !Slot::claim(taken.address(), 3 * kHugeBytes) ? 2 : 0;
+              }),
+              tests::kChildExitedWell);
+}
+
+// What a child's fork handlers map comes before any slot: an image's hole is not to be filled.
+TEST(InheritedSlotTest, LandingLiesAboveEverySlotAndIsNotInherited) {
+    EXPECT_EQ(in_child([] {
+                  // A region of this process's own, whatever its parent has used of the other one.
+                  Slot::leave_inherited_to_claims();
+                  const Slot own = Slot::reserve(1);
+                  const std::vector<Slot> rest = take_rest_of_region(own);
+                  std::byte* const landing = rest.back().address() + rest.back().bytes();
+                  if (sys::reserve_hole(landing, kPageBytes) != EEXIST) return 1;
+                  const tests::ChildEnd child = in_child([&] { return sys::reserve_hole(landing, kPageBytes); });
+                  return child == tests::kChildExitedWell ? 0 : 2;
+              }),
+              tests::kChildExitedWell);
 }
 
 }  // namespace

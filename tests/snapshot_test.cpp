@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -21,6 +22,7 @@
 #include "tests/descriptor_limit.hpp"
 #include "tests/images.hpp"
 #include "tests/support.hpp"
+#include "tests/warm_page_store.hpp"
 #include "vmcow/delta.hpp"
 #include "vmcow/slot.hpp"
 #include "vmcow/sys/memfd.hpp"
@@ -158,6 +160,45 @@ TEST(AdoptTest, PartsAreTheSameSnapshotAgain) {
         EXPECT_EQ(adopted.name(), "received");
         EXPECT_NE(adopted.layers()->base().data(), snapshot.layers()->base().data()) << "the slot was taken";
     }
+}
+
+/// A snapshot of 40 pages with a delta in a file and one in the page store.
+Snapshot partly_stored() {
+    const Snapshot below = layered();
+    std::vector<PageIndex> pages;
+    for (const auto page : run_of(12, 20)) pages.push_back({page});
+    const auto content = noise(pages.size() * kPageBytes, 5);
+    return Snapshot(below.layers()->with_changes(
+        pages, [&](std::size_t i) { return content.data() + i * kPageBytes; }, Delta::stored_copy_of));
+}
+
+// The store's memory is this process's, to use again as it likes: others get a copy (I1).
+TEST(AdoptTest, PartsOfAStoredDeltaAreFilesOfTheirOwn) {
+    std::optional<Snapshot> snapshot = partly_stored();
+    const auto expected = copy_of(snapshot->bytes());
+    SnapshotParts parts = snapshot->parts();
+    ASSERT_EQ(parts.deltas.size(), 3U);
+    for (const SnapshotParts::DeltaPart& part : parts.deltas) EXPECT_TRUE(sys::is_immutable(part.fd.get()));
+    EXPECT_EQ(sys::file_bytes(parts.deltas[2].fd.get()), (20 + 1) * kPageBytes);
+    const std::uint64_t offset = snapshot->layers()->deltas().back()->file_offset();
+    snapshot.reset();
+    const StoredPages others = PageStore::allocate({21});
+    ASSERT_EQ(others.file_offset(), offset) << "handed out again";
+    std::memset(others.data(), 0xee, others.count().bytes());
+    const Snapshot adopted = Snapshot::adopt(std::move(parts), "received");
+    EXPECT_TRUE(same_bytes(adopted.bytes(), expected));
+    EXPECT_EQ(adopted.layers()->deltas().back()->stored(), nullptr);
+}
+
+TEST(AdoptTest, NoDescriptorLeftForTheCopyIsEmfileAndNothingIsLeftBehind) {
+    const Snapshot snapshot = partly_stored();
+    for (const std::size_t free :
+         {0U, 1U, 2U, 3U, 4U}) {  // base, two deltas, and for the third its file and a duplicate
+        const DescriptorLimit limit(free);
+        EXPECT_EQ(error_of([&] { static_cast<void>(snapshot.parts()); }), EMFILE) << free;
+    }
+    const DescriptorLimit limit(5);
+    EXPECT_EQ(snapshot.parts().deltas.size(), 3U);
 }
 
 TEST(AdoptTest, SlotIsThatOfTheMakerWhenItIsFree) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <charconv>
@@ -53,6 +54,11 @@ Slot reserve_most(std::size_t bytes) {
             if (wanted <= kHugeBytes) throw;
         }
     }
+}
+
+std::uint64_t next_image_id() noexcept {
+    static std::atomic<std::uint64_t> next{1};
+    return next.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -107,6 +113,14 @@ public:
     [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {slot_.address(), extent_}; }
     [[nodiscard]] std::size_t reserved_bytes() const noexcept { return slot_.bytes(); }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+    [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+    [[nodiscard]] const std::string& name() const noexcept { return options_.name; }
+    [[nodiscard]] std::weak_ptr<const void> liveness() const noexcept { return alive_; }
+    [[nodiscard]] int read_only_fd() {
+        if (!read_only_fd_) read_only_fd_ = sys::open_file("/proc/self/fd/" + std::to_string(fd_.get()), O_RDONLY);
+        return read_only_fd_.get();
+    }
     [[nodiscard]] ImagePages pages() const noexcept { return {huge_bytes_, capacity_ - huge_bytes_, collapse_error_}; }
     /// How much is made ready at a time when the image is filled piece by piece.
     [[nodiscard]] std::size_t step() const noexcept {
@@ -156,6 +170,7 @@ private:
         }
         const std::size_t from = round_down(capacity_, kHugeBytes);
         capacity_ = capacity;
+        id_ = next_image_id();
         if (large && populate && options_.pages == PagePolicy::automatic) collapse(from, capacity);
     }
 
@@ -180,9 +195,7 @@ private:
         }
     }
 
-    void reserve_again() noexcept override {
-        if (capacity_ != 0) static_cast<void>(sys::reserve_hole(slot_.address(), capacity_));
-    }
+    int reserve_again() noexcept override { return capacity_ == 0 ? 0 : sys::reserve_hole(slot_.address(), capacity_); }
 
     int map_file_again() noexcept override {
         if (!fd_) return 0;  // frozen, and about to end
@@ -207,6 +220,9 @@ private:
 
     ArenaOptions options_;
     sys::UniqueFd fd_;
+    sys::UniqueFd read_only_fd_;
+    std::shared_ptr<const char> alive_ = std::make_shared<const char>();
+    std::uint64_t id_ = next_image_id();
     Slot slot_;
     std::size_t extent_ = 0;
     std::size_t capacity_ = 0;  // bytes in the file and mapped
@@ -217,37 +233,58 @@ private:
 
 Arena::Arena(ArenaOptions options) : image_(std::make_unique<Image>(std::move(options))) {}
 Arena::Arena(Arena&& other) noexcept = default;
-Arena& Arena::operator=(Arena&& other) noexcept = default;
-Arena::~Arena() = default;
+
+Arena& Arena::operator=(Arena&& other) noexcept {
+    if (this == &other) return *this;
+    if (image_) static_cast<void>(owned());
+    image_ = std::move(other.image_);
+    loan_ = std::move(other.loan_);
+    return *this;
+}
+
+Arena::~Arena() {
+    if (image_) static_cast<void>(owned());
+}
+
+Arena::Image& Arena::owned() const noexcept {
+    if (loan_) std::exchange(loan_, nullptr)->call_back();
+    return *image_;
+}
 
 std::byte* Arena::allocate(std::size_t bytes, std::size_t alignment) {
-    return image_->allocate(bytes, alignment, true);
+    return owned().allocate(bytes, alignment, true);
 }
 
 std::byte* Arena::allocate_sparse(std::size_t bytes, std::size_t alignment) {
-    return image_->allocate(bytes, alignment, false);
+    return owned().allocate(bytes, alignment, false);
 }
 
 std::size_t Arena::append(std::span<const std::byte> bytes) {
-    const std::size_t offset = image_->bytes().size();
+    const std::size_t offset = owned().bytes().size();
     do {
         const std::size_t count = std::min(bytes.size(), kLargestStep);
-        std::byte* const to = image_->allocate(count, 1, true);
+        std::byte* const to = owned().allocate(count, 1, true);
         if (count > 0) std::memcpy(to, bytes.data(), count);
         bytes = bytes.subspan(count);
     } while (!bytes.empty());
     return offset;
 }
 
-std::span<std::byte> Arena::bytes() noexcept { return image_->bytes(); }
-std::span<const std::byte> Arena::bytes() const noexcept { return image_->bytes(); }
+std::span<std::byte> Arena::bytes() noexcept { return owned().bytes(); }
+std::span<const std::byte> Arena::bytes() const noexcept { return owned().bytes(); }
 std::uint64_t Arena::extent_bytes() const noexcept { return image_->bytes().size(); }
+std::uint64_t Arena::image_id() const noexcept { return image_->id(); }
+std::size_t Arena::mapped_bytes() const noexcept { return image_->capacity(); }
+const std::byte* Arena::address() const noexcept { return image_->bytes().data(); }
+std::weak_ptr<const void> Arena::liveness() const noexcept { return image_->liveness(); }
+int Arena::read_only_fd() const { return image_->read_only_fd(); }
+const std::string& Arena::name() const noexcept { return image_->name(); }
 std::size_t Arena::reserved_bytes() const noexcept { return image_->reserved_bytes(); }
 ImagePages Arena::pages() const noexcept { return image_->pages(); }
-int Arena::fd() const noexcept { return image_->fd(); }
+int Arena::fd() const noexcept { return owned().fd(); }
 
 Snapshot Arena::freeze() && {
-    Snapshot frozen = image_->freeze();
+    Snapshot frozen = owned().freeze();
     image_.reset();
     return frozen;
 }

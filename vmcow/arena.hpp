@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "vmcow/snapshot.hpp"
 #include "vmcow/units.hpp"
@@ -30,6 +31,17 @@ struct ImagePages {
     std::uint64_t huge_bytes = 0;   ///< in 2 MiB pages
     std::uint64_t small_bytes = 0;  ///< in 4 KiB pages, as far as they exist
     int collapse_error = 0;         ///< the errno with which the kernel last refused a huge page, or 0
+};
+
+/// Somebody in another process who may still have an arena mapped and writable that was moved there and back. It is
+/// called back before the owner looks at the arena again (I3).
+class Loan {
+public:
+    virtual ~Loan() = default;
+    /// Returns when nobody else can write any more.
+    virtual void call_back() noexcept = 0;
+    /// Who it is: an address to compare with.
+    [[nodiscard]] virtual const void* holder() const noexcept = 0;
 };
 
 /// An image that one owner is filling: a memfd mapped shared and writable in a slot of its own.
@@ -85,12 +97,30 @@ public:
     /// Cost:   two remaps and a walk over the file's pages: 0.3 ms for 1 GiB in huge pages, 50 ms in small ones.
     [[nodiscard]] Snapshot freeze() &&;
 
+    /// For those who map the arena in another process: a number that changes whenever the file behind it grows, and
+    /// that no other image has; where it lies and how many bytes can be mapped; a descriptor that cannot be used for
+    /// writing; something that expires with the image.
+    /// Throws: std::system_error -- EMFILE (the descriptor is opened when it is first asked for).
+    [[nodiscard]] std::uint64_t image_id() const noexcept;
+    [[nodiscard]] std::size_t mapped_bytes() const noexcept;
+    [[nodiscard]] const std::byte* address() const noexcept;
+    [[nodiscard]] int read_only_fd() const;
+    [[nodiscard]] std::weak_ptr<const void> liveness() const noexcept;
+    [[nodiscard]] const std::string& name() const noexcept;
+    /// Notes who has to be called back before the arena is used again, and takes that note away.
+    void lend(std::shared_ptr<Loan> loan) noexcept { loan_ = std::move(loan); }
+    [[nodiscard]] std::shared_ptr<Loan> take_loan() noexcept { return std::move(loan_); }
+
 private:
     class Image;
+
+    /// The image, with nobody else able to write to it.
+    [[nodiscard]] Image& owned() const noexcept;
 
     [[nodiscard]] static std::size_t checked_bytes(std::size_t count, std::size_t each);
 
     std::unique_ptr<Image> image_;
+    mutable std::shared_ptr<Loan> loan_;
 };
 
 }  // namespace vmcow

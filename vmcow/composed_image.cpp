@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <mutex>
 #include <utility>
 
@@ -12,14 +11,6 @@
 #include "vmcow/sys/memory.hpp"
 
 namespace vmcow {
-namespace {
-
-bool same_page(const std::byte* image, const std::byte* other, PageIndex page) noexcept {
-    return std::memcmp(image + page.byte_offset(), other + page.byte_offset(), kPageBytes) == 0;
-}
-
-}  // namespace
-
 ComposedImage::ComposedImage(std::shared_ptr<const Layers> layers)
     : layers_(std::move(layers)), slot_(Slot::reserve(layers_->mapped_bytes())) {
     reset();
@@ -59,20 +50,8 @@ std::shared_ptr<const Layers> ComposedImage::capture() const {
         }
     }
     if (changed.empty()) return layers_;
-    std::vector<std::shared_ptr<const Delta>> deltas = layers_->deltas();
-    if (deltas.size() >= Layers::kMaxDeltas) {
-        std::vector<PageIndex> all;
-        const std::vector<PageIndex> below = layers_->delta_pages();
-        std::set_union(below.begin(), below.end(), changed.begin(), changed.end(), std::back_inserter(all));
-        // What lies below now is the base, and what is again as it was there goes (I6).
-        std::erase_if(all, [&](PageIndex page) { return same_page(data(), layers_->base().data(), page); });
-        changed = std::move(all);
-        deltas.clear();
-    }
-    if (!changed.empty()) {
-        deltas.push_back(Delta::copy_of(changed, [&](std::size_t i) { return data() + changed[i].byte_offset(); }));
-    }
-    return std::make_shared<const Layers>(layers_->shared_base(), layers_->extent_bytes(), std::move(deltas));
+    return layers_->with_changes(
+        changed, [&](std::size_t i) { return data() + changed[i].byte_offset(); }, Delta::copy_of);
 }
 
 void ComposedImage::reset() {
@@ -99,7 +78,7 @@ void ComposedImage::before_fork() { for_child_ = writable_ ? capture() : layers_
 
 void ComposedImage::forget_fork() noexcept { for_child_.reset(); }
 
-void ComposedImage::reserve_again() noexcept { static_cast<void>(sys::reserve_hole(data(), layers_->mapped_bytes())); }
+int ComposedImage::reserve_again() noexcept { return sys::reserve_hole(data(), layers_->mapped_bytes()); }
 
 int ComposedImage::compose_again() noexcept {
     std::swap(layers_, for_child_);

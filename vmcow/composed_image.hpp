@@ -35,7 +35,7 @@ public:
 private:
     void before_fork() override;
     void forget_fork() noexcept override;
-    void reserve_again() noexcept override;
+    int reserve_again() noexcept override;
     int compose_again() noexcept override;
     [[nodiscard]] PageChanges changes() const override { return changes(sys::best_page_scan()); }
 

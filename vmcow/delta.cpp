@@ -1,5 +1,6 @@
 #include "vmcow/delta.hpp"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -29,10 +30,32 @@ std::size_t file_bytes_for(PageCount count) {
     return count.bytes() + round_up(count.value * sizeof(PageIndex), kPageBytes);
 }
 
+void fill(std::byte* to, std::span<const PageIndex> pages,
+          const std::function<const std::byte*(std::size_t)>& content) {
+    for (std::size_t i = 0; i < pages.size(); ++i) std::memcpy(to + i * kPageBytes, content(i), kPageBytes);
+    std::memcpy(to + pages.size() * kPageBytes, pages.data(), pages.size_bytes());
+}
+
+std::uint64_t next_id() noexcept {
+    static std::atomic<std::uint64_t> next{1};
+    return next.fetch_add(1, std::memory_order_relaxed);
+}
+
 }  // namespace
 
-Delta::Delta(std::unique_ptr<ReadOnlyImage> image, std::vector<PageIndex> pages)
-    : image_(std::move(image)), pages_(std::move(pages)) {}
+Delta::Delta(std::shared_ptr<const ReadOnlyImage> image, std::uint64_t offset, std::vector<PageIndex> pages)
+    : image_(std::move(image)),
+      data_(image_->data() + offset),
+      offset_(offset),
+      pages_(std::move(pages)),
+      id_(next_id()) {}
+
+Delta::Delta(StoredPages stored, std::vector<PageIndex> pages)
+    : stored_(std::move(stored)),
+      data_(stored_->data()),
+      offset_(stored_->file_offset()),
+      pages_(std::move(pages)),
+      id_(next_id()) {}
 
 std::shared_ptr<const Delta> Delta::copy_of(std::span<const PageIndex> pages,
                                             const std::function<const std::byte*(std::size_t)>& content) {
@@ -45,14 +68,21 @@ std::shared_ptr<const Delta> Delta::copy_of(std::span<const PageIndex> pages,
     if (const int error = map_for_writing(to, bytes, fd.get()); error != 0) {
         sys::throw_error(error, "map delta of " + std::to_string(pages.size()) + " pages");
     }
-    for (std::size_t i = 0; i < pages.size(); ++i) std::memcpy(to + i * kPageBytes, content(i), kPageBytes);
-    std::memcpy(to + pages.size() * kPageBytes, pages.data(), pages.size_bytes());
+    fill(to, pages, content);
     // Sealing is refused while a writable mapping is left, so it goes first; the image is mapped again, read-only,
     // below.
     if (const int error = sys::reserve_at(to, bytes); error != 0) sys::throw_error(error, "unmap delta");
     sys::seal_memfd(fd.get(), kName);
-    auto image = std::make_unique<ReadOnlyImage>(std::move(fd), std::move(slot), kName);
-    return std::shared_ptr<const Delta>(new Delta(std::move(image), {pages.begin(), pages.end()}));
+    auto image = std::make_shared<const ReadOnlyImage>(std::move(fd), std::move(slot), kName);
+    return std::shared_ptr<const Delta>(new Delta(std::move(image), 0, {pages.begin(), pages.end()}));
+}
+
+std::shared_ptr<const Delta> Delta::stored_copy_of(std::span<const PageIndex> pages,
+                                                   const std::function<const std::byte*(std::size_t)>& content) {
+    VMCOW_ASSERT(!pages.empty());
+    StoredPages stored = PageStore::allocate(pages_of(file_bytes_for({pages.size()})));
+    fill(stored.data(), pages, content);
+    return std::shared_ptr<const Delta>(new Delta(std::move(stored), {pages.begin(), pages.end()}));
 }
 
 std::shared_ptr<const Delta> Delta::adopt(sys::UniqueFd fd, PageCount count, PageCount image_pages) {
@@ -61,16 +91,38 @@ std::shared_ptr<const Delta> Delta::adopt(sys::UniqueFd fd, PageCount count, Pag
         sys::throw_error(EBADMSG, "received delta: its size does not fit its page count");
     }
     Slot slot = Slot::reserve(file_bytes_for(count));
-    auto image = std::make_unique<ReadOnlyImage>(std::move(fd), std::move(slot), kName);
+    return lying_in(std::make_shared<const ReadOnlyImage>(std::move(fd), std::move(slot), kName), 0, count,
+                    image_pages);
+}
+
+std::shared_ptr<const Delta> Delta::lying_in(std::shared_ptr<const ReadOnlyImage> image, std::uint64_t offset,
+                                             PageCount count, PageCount image_pages) {
+    const bool fits = count.value > 0 && count <= image_pages && offset % kPageBytes == 0 && offset < image->bytes() &&
+                      file_bytes_for(count) <= image->bytes() - offset;
+    if (!fits) sys::throw_error(EBADMSG, "received delta: it does not lie within its file");
+    std::vector<PageIndex> pages = checked_table(image->data() + offset + count.bytes(), count, image_pages);
+    return std::shared_ptr<const Delta>(new Delta(std::move(image), offset, std::move(pages)));
+}
+
+std::vector<PageIndex> Delta::checked_table(const std::byte* table, PageCount count, PageCount image_pages) {
     std::vector<PageIndex> pages(count.value);
-    std::memcpy(pages.data(), image->data() + count.bytes(), pages.size() * sizeof(PageIndex));
+    std::memcpy(pages.data(), table, pages.size() * sizeof(PageIndex));
     for (std::size_t i = 0; i < pages.size(); ++i) {
         const bool ascending = i == 0 || pages[i - 1] < pages[i];
         if (!ascending || pages[i].value >= image_pages.value) {
             sys::throw_error(EBADMSG, "received delta: its page table is not ascending within the image");
         }
     }
-    return std::shared_ptr<const Delta>(new Delta(std::move(image), std::move(pages)));
+    return pages;
+}
+
+std::shared_ptr<const Delta> Delta::in_own_file(const std::shared_ptr<const Delta>& delta) {
+    // One that lies in somebody else's file may lie at its beginning.
+    const bool whole_file = delta->image_ && delta->offset_ == 0 &&
+                            delta->image_->bytes() == file_bytes_for({delta->pages().size()}) &&
+                            sys::is_immutable(delta->fd());
+    if (whole_file) return delta;
+    return copy_of(delta->pages(), [&](std::size_t i) { return delta->content({i}); });
 }
 
 }  // namespace vmcow

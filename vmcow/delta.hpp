@@ -1,28 +1,35 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "vmcow/page_store.hpp"
 #include "vmcow/read_only_image.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow {
 
-/// The pages of an image that differ from the snapshot below, packed into a sealed memfd of their own.
+/// The pages of an image that differ from the snapshot below.
 ///
-/// Shape:     the file holds `pages().size()` pages, in the order of `pages()`, and behind them that table itself: one
-///            64-bit little-endian page index each, strictly ascending, zero-padded to a page. So one descriptor is all
-///            that another process needs.
+/// Shape:     a file holds `pages().size()` pages, in the order of `pages()`, and behind them that table itself: one
+///            64-bit little-endian page index each, strictly ascending, zero-padded to a page. The file is either a
+///            sealed memfd of its own, so that one descriptor is all that another process needs, or a part of a chunk
+///            of the page store, which is filled ten times faster.
 /// Invariant: I1, I6.
 class Delta {
 public:
-    /// Copies pages out of memory. `content(i)` is where the bytes of `pages[i]` are.
+    /// Copies pages out of memory into a file of their own. `content(i)` is where the bytes of `pages[i]` are.
     /// Pre: `pages` is not empty and strictly ascending.
     /// Throws: std::system_error -- EMFILE, ENOMEM; nothing is left behind. Cost: one memcpy a page, into fresh memory.
     [[nodiscard]] static std::shared_ptr<const Delta> copy_of(
+        std::span<const PageIndex> pages, const std::function<const std::byte*(std::size_t)>& content);
+    /// The same into the page store. Cost: one memcpy a page, into memory that was used before.
+    [[nodiscard]] static std::shared_ptr<const Delta> stored_copy_of(
         std::span<const PageIndex> pages, const std::function<const std::byte*(std::size_t)>& content);
 
     /// Takes over what another process sent: checks the seals, the size, and every index against `image_pages`, because
@@ -30,19 +37,42 @@ public:
     /// Throws: std::system_error -- EBADMSG, naming what is wrong; ENOMEM. The descriptor is closed.
     [[nodiscard]] static std::shared_ptr<const Delta> adopt(sys::UniqueFd fd, PageCount count, PageCount image_pages);
 
+    /// A delta in memory that somebody else keeps: `image` maps the file whose bytes from `offset` on are of the shape
+    /// above. Throws: std::system_error -- EBADMSG as `adopt`.
+    [[nodiscard]] static std::shared_ptr<const Delta> lying_in(std::shared_ptr<const ReadOnlyImage> image,
+                                                               std::uint64_t offset, PageCount count,
+                                                               PageCount image_pages);
+
+    /// The table of `count` pages that lies at `table`, copied before it is looked at: whoever wrote it may still be
+    /// able to change it. Throws: std::system_error -- EBADMSG: not ascending within the image.
+    [[nodiscard]] static std::vector<PageIndex> checked_table(const std::byte* table, PageCount count,
+                                                              PageCount image_pages);
+
+    /// This delta as a file of its own: itself, or a copy.
+    [[nodiscard]] static std::shared_ptr<const Delta> in_own_file(const std::shared_ptr<const Delta>& delta);
+
+    /// A number that no other delta of this process has or will have.
+    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
     /// Which pages of the image it holds, ascending.
     [[nodiscard]] std::span<const PageIndex> pages() const noexcept { return pages_; }
     /// The bytes of `pages()[stored]`.
-    [[nodiscard]] const std::byte* content(PageIndex stored) const noexcept {
-        return image_->data() + stored.byte_offset();
-    }
-    [[nodiscard]] int fd() const noexcept { return image_->fd(); }
+    [[nodiscard]] const std::byte* content(PageIndex stored) const noexcept { return data_ + stored.byte_offset(); }
+    /// The file, and where in it the first page begins.
+    [[nodiscard]] int fd() const noexcept { return stored_ ? stored_->fd() : image_->fd(); }
+    [[nodiscard]] std::uint64_t file_offset() const noexcept { return offset_; }
+    /// Where it lies in the page store; nullptr for one in a file of its own.
+    [[nodiscard]] const StoredPages* stored() const noexcept { return stored_ ? &*stored_ : nullptr; }
 
 private:
-    Delta(std::unique_ptr<ReadOnlyImage> image, std::vector<PageIndex> pages);
+    Delta(std::shared_ptr<const ReadOnlyImage> image, std::uint64_t offset, std::vector<PageIndex> pages);
+    Delta(StoredPages stored, std::vector<PageIndex> pages);
 
-    std::unique_ptr<ReadOnlyImage> image_;
+    std::shared_ptr<const ReadOnlyImage> image_;
+    std::optional<StoredPages> stored_;
+    const std::byte* data_;
+    std::uint64_t offset_;
     std::vector<PageIndex> pages_;
+    std::uint64_t id_;
 };
 
 }  // namespace vmcow

@@ -1,6 +1,7 @@
 #include "vmcow/layers.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <tuple>
 #include <utility>
@@ -9,10 +10,18 @@
 #include "vmcow/sys/memory.hpp"
 
 namespace vmcow {
+namespace {
+
+std::uint64_t next_id() noexcept {
+    static std::atomic<std::uint64_t> next{1};
+    return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
 
 Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
                std::vector<std::shared_ptr<const Delta>> deltas)
-    : base_(std::move(base)), extent_bytes_(extent_bytes), deltas_(std::move(deltas)) {
+    : id_(next_id()), base_(std::move(base)), extent_bytes_(extent_bytes), deltas_(std::move(deltas)) {
     VMCOW_ASSERT(extent_bytes_ <= base_->bytes());
     struct Entry {
         PageIndex page;
@@ -58,14 +67,16 @@ void Layers::choose_mapped() {
     }
 }
 
-const std::byte* Layers::page(PageIndex index) const noexcept {
+Layers::Source Layers::source(PageIndex index) const noexcept {
     const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), index,
                                         [](PageIndex wanted, const Piece& piece) { return wanted < piece.run.first; });
     if (after != pieces_.begin()) {
         const Piece& piece = *std::prev(after);
-        if (index < piece.run.end()) return piece.delta->content(piece.stored + (index - piece.run.first));
+        if (index < piece.run.end()) {
+            return {piece.delta->id(), piece.delta->content(piece.stored + (index - piece.run.first))};
+        }
     }
-    return base_->data() + index.byte_offset();
+    return {0, base_->data() + index.byte_offset()};
 }
 
 int Layers::map_at(std::byte* address) const noexcept {
@@ -77,8 +88,8 @@ int Layers::map_at(std::byte* address) const noexcept {
             std::memcpy(at, piece.delta->content(piece.stored), piece.run.count.bytes());
             continue;
         }
-        const int error =
-            sys::map_file_at(at, piece.run.count.bytes(), kMode, piece.delta->fd(), piece.stored.byte_offset());
+        const int error = sys::map_file_at(at, piece.run.count.bytes(), kMode, piece.delta->fd(),
+                                           piece.delta->file_offset() + piece.stored.byte_offset());
         if (error != 0) return error;
     }
     return sys::keep_out_of_children(address, mapped_bytes());
@@ -91,6 +102,46 @@ std::vector<PageIndex> Layers::delta_pages() const {
             pages.push_back(page);
     }
     return pages;
+}
+
+std::shared_ptr<const Layers> Layers::with_changes(std::span<const PageIndex> pages,
+                                                   const std::function<const std::byte*(std::size_t)>& content,
+                                                   DeltaMaker make) const {
+    if (pages.empty()) return std::make_shared<const Layers>(base_, extent_bytes_, deltas_);
+    if (deltas_.size() < kMaxDeltas) {
+        auto deltas = deltas_;
+        deltas.push_back(make(pages, content));
+        return std::make_shared<const Layers>(base_, extent_bytes_, std::move(deltas));
+    }
+    std::vector<PageIndex> all;
+    std::vector<const std::byte*> sources;
+    const auto add = [&](PageIndex at, const std::byte* source) {
+        // What lies below now is the base, and what is again as it was there goes (I6).
+        if (std::memcmp(source, base_->data() + at.byte_offset(), kPageBytes) == 0) return;
+        all.push_back(at);
+        sources.push_back(source);
+    };
+    std::size_t next = 0;
+    for (const PageIndex below : delta_pages()) {
+        for (; next < pages.size() && pages[next] < below; ++next) add(pages[next], content(next));
+        const bool changed = next < pages.size() && pages[next] == below;
+        add(below, changed ? content(next) : page(below));
+        next += changed ? 1U : 0U;
+    }
+    for (; next < pages.size(); ++next) add(pages[next], content(next));
+    std::vector<std::shared_ptr<const Delta>> deltas;
+    if (!all.empty()) deltas.push_back(make(all, [&](std::size_t i) { return sources[i]; }));
+    return std::make_shared<const Layers>(base_, extent_bytes_, std::move(deltas));
+}
+
+std::shared_ptr<const Layers> Layers::with_delta(const std::shared_ptr<const Delta>& delta) const {
+    if (deltas_.size() >= kMaxDeltas) {
+        return with_changes(
+            delta->pages(), [&](std::size_t i) { return delta->content({i}); }, Delta::copy_of);
+    }
+    auto deltas = deltas_;
+    deltas.push_back(delta);
+    return std::make_shared<const Layers>(base_, extent_bytes_, std::move(deltas));
 }
 
 }  // namespace vmcow

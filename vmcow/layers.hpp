@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "vmcow/delta.hpp"
@@ -33,6 +35,8 @@ public:
     Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
            std::vector<std::shared_ptr<const Delta>> deltas);
 
+    /// A number that no other layers of this process have or will have.
+    [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
     [[nodiscard]] const ReadOnlyImage& base() const noexcept { return *base_; }
     [[nodiscard]] const std::shared_ptr<const ReadOnlyImage>& shared_base() const noexcept { return base_; }
     [[nodiscard]] const std::vector<std::shared_ptr<const Delta>>& deltas() const noexcept { return deltas_; }
@@ -40,7 +44,14 @@ public:
     [[nodiscard]] std::size_t mapped_bytes() const noexcept { return base_->bytes(); }
 
     /// The bytes of one page. Cost: a binary search over the runs of the deltas.
-    [[nodiscard]] const std::byte* page(PageIndex index) const noexcept;
+    [[nodiscard]] const std::byte* page(PageIndex index) const noexcept { return source(index).bytes; }
+    /// The same, with the delta that it comes from: 0 for the base. Memory of a delta that has ended may be used again,
+    /// so that of two sources only the numbers can be compared.
+    struct Source {
+        std::uint64_t delta = 0;
+        const std::byte* bytes = nullptr;
+    };
+    [[nodiscard]] Source source(PageIndex index) const noexcept;
 
     /// Builds the private, writable mapping of all layers at `address`.
     /// Returns 0 or the errno. Async-signal-safe. Cost: a mapping, one more for each long run, a page copy for each
@@ -52,6 +63,18 @@ public:
 
     /// Every page that some delta holds, ascending.
     [[nodiscard]] std::vector<PageIndex> delta_pages() const;
+
+    /// Makes a delta of pages: Delta::copy_of or Delta::stored_copy_of.
+    using DeltaMaker = std::shared_ptr<const Delta> (*)(std::span<const PageIndex>,
+                                                        const std::function<const std::byte*(std::size_t)>&);
+    /// These layers with `pages` changed, the bytes of `pages[i]` being at `content(i)`: one delta more, or, at the
+    /// largest depth, a single one of all pages that differ from the base (I6).
+    /// Pre: ascending, within the image. Throws: std::system_error -- EMFILE, ENOMEM.
+    [[nodiscard]] std::shared_ptr<const Layers> with_changes(
+        std::span<const PageIndex> pages, const std::function<const std::byte*(std::size_t)>& content,
+        DeltaMaker make) const;
+    /// These layers with one delta more, merged with those below at the largest depth. Throws: as above.
+    [[nodiscard]] std::shared_ptr<const Layers> with_delta(const std::shared_ptr<const Delta>& delta) const;
 
 private:
     /// Neighbouring pages that lie in one delta one after the other.
@@ -65,6 +88,7 @@ private:
     void append_page(PageIndex page, PageIndex stored, const Delta* delta);
     void choose_mapped();
 
+    std::uint64_t id_;
     std::shared_ptr<const ReadOnlyImage> base_;
     std::uint64_t extent_bytes_;
     std::vector<std::shared_ptr<const Delta>> deltas_;

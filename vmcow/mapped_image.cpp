@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "vmcow/fork_lock.hpp"
+#include "vmcow/slot.hpp"
 #include "vmcow/sys/error.hpp"
 
 namespace vmcow {
@@ -41,7 +42,17 @@ void MappedImage::delist() noexcept {
 }
 
 void MappedImage::reserve_all_again() noexcept {
-    for (MappedImage* image = first_image; image != nullptr; image = image->next_) image->reserve_again();
+    for (MappedImage* image = first_image; image != nullptr; image = image->next_) {
+        if (image->reserved_) continue;
+        image->lost_ = image->reserve_again();
+        image->reserved_ = image->lost_ == 0;
+    }
+}
+
+void abandon_inherited_images() {
+    const std::scoped_lock lock(fork_lock());
+    first_image = nullptr;
+    Slot::leave_inherited_to_claims();
 }
 
 ImagesInFork::ImagesInFork() : lock_(fork_lock()) {
@@ -61,6 +72,10 @@ void ImagesInFork::forget() noexcept {
 
 int ImagesInFork::map_again() noexcept {
     lock_.release();  // the child's lock is a new one, and nobody holds it
+    for (const MappedImage* image = first_image; image != nullptr; image = image->next_) {
+        if (image->lost_ != 0) return image->lost_;
+    }
+    for (MappedImage* image = first_image; image != nullptr; image = image->next_) image->reserved_ = false;
     for (MappedImage* image = first_image; image != nullptr; image = image->next_) {
         if (const int error = image->map_file_again(); error != 0) return error;
     }

@@ -62,13 +62,15 @@ protected:
 
 private:
     friend class ImagesInFork;
+    friend void abandon_inherited_images();
 
     static void reserve_all_again() noexcept;
 
     virtual void before_fork() {}
     virtual void forget_fork() noexcept {}
-    /// In any child, right after the fork: reserves the range again that the fork has left out (I7).
-    virtual void reserve_again() noexcept = 0;
+    /// In any child, right after the fork: reserves the range again that the fork has left out (I7). 0 or an errno:
+    /// EEXIST when something else was placed there first.
+    [[nodiscard]] virtual int reserve_again() noexcept = 0;
     /// In the child: 0 or an errno. No allocation, no lock, no exception (I7). First every file is mapped, then what is
     /// composed by copying from these.
     [[nodiscard]] virtual int map_file_again() noexcept { return 0; }
@@ -78,9 +80,16 @@ private:
     [[nodiscard]] virtual WritableRange writable() const noexcept { return {}; }
 
     bool enlisted_ = false;
+    bool reserved_ = false;  // in a child that has not mapped it again: forks of that child inherit the reservation
+    int lost_ = 0;           // in a child: the errno with which its range could not be reserved again
     MappedImage* previous_ = nullptr;
     MappedImage* next_ = nullptr;
 };
+
+/// In a process that is forked to live on by itself, with other images than its parent's: forgets the parent's images,
+/// none of which is mapped here, and leaves their addresses to be claimed. Objects of the parent that hold images must
+/// not be used or destroyed here. Pre: one thread.
+void abandon_inherited_images();
 
 /// Every mapped image of this process on its way through one fork: made in the caller before the fork, which no other
 /// thread's images come between, and ended in the caller right after it.
@@ -93,8 +102,8 @@ public:
     ImagesInFork(const ImagesInFork&) = delete;
     ImagesInFork& operator=(const ImagesInFork&) = delete;
 
-    /// In the child, first thing: 0 or the errno of the mapping that failed. Async-signal-safe (I7). Cost: 3 µs an
-    /// image.
+    /// In the child, first thing: 0 or the errno of the mapping that failed; EEXIST when a fork handler has put
+    /// something where an image was, which is not taken away. Async-signal-safe (I7). Cost: 3 µs an image.
     [[nodiscard]] int map_again() noexcept;
     /// In the child, last thing: the sum over all images.
     /// Throws: std::system_error -- no page scan.

@@ -17,6 +17,7 @@ namespace vmcow {
 namespace {
 
 constexpr std::size_t kRegionBytes = std::size_t{1} << 40;
+constexpr std::size_t kLandingBytes = std::size_t{64} << 20;
 
 std::uintptr_t number_of(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address); }
 
@@ -42,33 +43,45 @@ public:
             if (!add_region(bytes)) return nullptr;
             found = first_fit(bytes);
         }
-        return carve(found, found->first, bytes);
+        return carve(free_, found, found->first, bytes);
     }
 
     std::byte* take_at(std::byte* address, std::size_t bytes) {
         const std::scoped_lock lock(fork_lock());
-        auto after = free_.upper_bound(address);
-        if (after == free_.begin()) return nullptr;
-        const auto range = std::prev(after);
-        const std::size_t skipped = number_of(address) - number_of(range->first);
-        if (skipped > range->second || bytes > range->second - skipped) return nullptr;
-        return carve(range, address, bytes);
+        for (Ranges* const ranges : {&free_, &claimable_}) {
+            const auto after = ranges->upper_bound(address);
+            if (after == ranges->begin()) continue;
+            const auto range = std::prev(after);
+            const std::size_t skipped = number_of(address) - number_of(range->first);
+            if (skipped > range->second || bytes > range->second - skipped) continue;
+            return carve(*ranges, range, address, bytes);
+        }
+        return nullptr;
     }
 
     void give_back(std::byte* address, std::size_t bytes) noexcept {
         const std::scoped_lock lock(fork_lock());
         if (!reserve_again(address, bytes)) return;  // lost, but nobody is ever given it
-        auto [range, inserted] = free_.emplace(address, bytes);
-        if (const auto next = std::next(range); next != free_.end() && range->first + range->second == next->first) {
+        Ranges& ranges = is_inherited(address) ? claimable_ : free_;
+        auto [range, inserted] = ranges.emplace(address, bytes);
+        if (const auto next = std::next(range); next != ranges.end() && range->first + range->second == next->first) {
             range->second += next->second;
-            free_.erase(next);
+            ranges.erase(next);
         }
-        if (range != free_.begin()) {
+        if (range != ranges.begin()) {
             if (const auto previous = std::prev(range); previous->first + previous->second == range->first) {
                 previous->second += range->second;
-                free_.erase(range);
+                ranges.erase(range);
             }
         }
+    }
+
+    void leave_inherited_to_claims() {
+        const std::scoped_lock lock(fork_lock());
+        inherited_.merge(regions_);
+        regions_.clear();
+        free_.clear();
+        claimable_ = inherited_;
     }
 
 private:
@@ -81,28 +94,47 @@ private:
     /// Reserves more address space: a whole region, or less where a limit (RLIMIT_AS, a sanitizer) forbids it.
     bool add_region(std::size_t bytes) {
         for (std::size_t wanted = std::max(kRegionBytes, bytes);; wanted = std::max(wanted / 2, bytes)) {
-            if (std::byte* const address = sys::reserve(wanted)) {
+            if (std::byte* const address = reserve_with_landing(wanted)) {
                 free_.emplace(address, wanted);
+                regions_.emplace(address, wanted);
                 return true;
             }
             if (wanted == bytes) return false;
         }
     }
 
-    std::byte* carve(Ranges::iterator range, std::byte* address, std::size_t bytes) {
+    /// A region without its landing: the children's mappings go there first, because it lies higher than every slot.
+    static std::byte* reserve_with_landing(std::size_t bytes) noexcept {
+        std::byte* const address = sys::reserve(bytes + kLandingBytes);
+        if (address == nullptr) return sys::reserve(bytes);
+        static_cast<void>(sys::keep_out_of_children(address + bytes, kLandingBytes));
+        return address;
+    }
+
+    [[nodiscard]] bool is_inherited(const std::byte* address) const noexcept {
+        const auto after = inherited_.upper_bound(const_cast<std::byte*>(address));
+        if (after == inherited_.begin()) return false;
+        const auto region = std::prev(after);
+        return address < region->first + region->second;
+    }
+
+    std::byte* carve(Ranges& ranges, Ranges::iterator range, std::byte* address, std::size_t bytes) {
         const auto [start, size] = *range;
         const auto before = static_cast<std::size_t>(address - start);
         const std::size_t after = size - before - bytes;
-        if (after > 0) free_.emplace(address + bytes, after);
+        if (after > 0) ranges.emplace(address + bytes, after);
         if (before > 0) {
             range->second = before;
         } else {
-            free_.erase(range);
+            ranges.erase(range);
         }
         return address;
     }
 
     Ranges free_;
+    Ranges claimable_;  // free, but of another process's making
+    Ranges regions_;    // all that was ever reserved here
+    Ranges inherited_;  // the same of the process that this one was forked from
 };
 
 }  // namespace
@@ -124,6 +156,8 @@ std::optional<Slot> Slot::claim(const void* address, std::size_t bytes) {
     if (taken == nullptr) return std::nullopt;
     return Slot(taken, rounded);
 }
+
+void Slot::leave_inherited_to_claims() { SlotBook::instance().leave_inherited_to_claims(); }
 
 Slot::Slot(Slot&& other) noexcept
     : address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}

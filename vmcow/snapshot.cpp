@@ -73,7 +73,8 @@ SnapshotParts Snapshot::parts() const {
     parts.extent_bytes = layers.extent_bytes();
     parts.slot_address = reinterpret_cast<std::uintptr_t>(layers.base().data());
     for (const auto& delta : layers.deltas()) {
-        parts.deltas.push_back({sys::duplicate(delta->fd()), {delta->pages().size()}});
+        const auto own = Delta::in_own_file(delta);
+        parts.deltas.push_back({sys::duplicate(own->fd()), {own->pages().size()}});
     }
     return parts;
 }

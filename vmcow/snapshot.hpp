@@ -66,7 +66,7 @@ public:
     [[nodiscard]] int base_fd() const noexcept;
 
     /// Duplicated descriptors of all parts, for another process.
-    /// Throws: std::system_error -- EMFILE.
+    /// Throws: std::system_error -- EMFILE, ENOMEM. Cost: a copy of each delta that lies in the page store.
     [[nodiscard]] SnapshotParts parts() const;
     /// Takes over what another process sent, after checking every seal, size and index (I3).
     /// Throws: std::system_error -- EBADMSG, naming what is wrong; ENOMEM. All descriptors are closed.

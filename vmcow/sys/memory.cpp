@@ -51,6 +51,10 @@ int keep_out_of_children(void* address, std::size_t bytes) noexcept {
     return errno_of(::madvise(address, bytes, MADV_DONTFORK));
 }
 
+bool is_mapped(const void* address, std::size_t bytes) noexcept {
+    return ::msync(const_cast<void*>(address), bytes, MS_ASYNC) == 0;
+}
+
 int make_read_only(void* address, std::size_t bytes) noexcept {
     return errno_of(::mprotect(address, bytes, PROT_READ));
 }

@@ -1,0 +1,8 @@
+// expect: an image (vmcow::Snapshot, vmcow::Arena) is taken as const T&, T&, T, std::span<const T> or std::span<T> of a
+// trivially copyable T that is no pointer
+#include <span>
+
+#include "procrun/pool.hpp"
+
+int first(std::span<int* const> values);
+void f(procrun::Pool& pool, const vmcow::Snapshot& image) { static_cast<void>(pool.call(first, image)); }

@@ -1,0 +1,213 @@
+#include "vmcow/resident_view.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <iterator>
+#include <mutex>
+#include <utility>
+
+#include "vmcow/fork_lock.hpp"
+#include "vmcow/page_compare.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/memory.hpp"
+
+namespace vmcow {
+namespace {
+
+/// How much a new call weighs in the average of pages changed.
+constexpr double kWeight = 0.25;
+
+class Stopwatch {
+public:
+    [[nodiscard]] double ns() const noexcept {
+        return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - started_).count();
+    }
+
+private:
+    std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
+/// Takes what `pages` pages have taken just now into a cost: it depends on how many there are, because few of them are
+/// in a cache. A pass that was interrupted weighs no more than four times what was expected.
+void learn(double& cost_ns, double elapsed_ns, std::size_t pages) noexcept {
+    constexpr std::size_t kFew = 16;
+    if (pages < kFew) return;
+    const double seen = std::min(elapsed_ns / static_cast<double>(pages), 4 * cost_ns);
+    cost_ns += (seen - cost_ns) * kWeight;
+}
+
+}  // namespace
+
+ResidentView::ResidentView(Snapshot snapshot, Slot slot, const CopyCosts& costs, PageCount budget)
+    : snapshot_(std::move(snapshot)), slot_(std::move(slot)), costs_(costs), budget_(budget) {
+    VMCOW_ASSERT(slot_.bytes() >= snapshot_.layers()->mapped_bytes());
+    map_anew();
+}
+
+ResidentView::~ResidentView() = default;
+
+void ResidentView::map_anew() {
+    whole_ = false;
+    pages_.clear();
+    changed_.clear();
+    const std::scoped_lock lock(fork_lock());
+    if (const int error = snapshot_.layers()->map_at(slot_.address()); error != 0) {
+        sys::throw_error(error, "map image '" + snapshot_.name() + "'");
+    }
+    whole_ = true;
+    add_pages(snapshot_.layers()->placed());
+}
+
+void ResidentView::refresh(PageIndex page, const std::byte* source) noexcept {
+    std::memcpy(slot_.address() + page.byte_offset(), source, kPageBytes);
+    refreshed_ += PageCount{1};
+}
+
+/// Mapping anew brings back the pages that are placed, so these alone are never too many.
+bool ResidentView::over_budget() const noexcept {
+    return resident() > std::max(budget_, sys::total_pages(snapshot_.layers()->placed()));
+}
+
+/// Compared with mapping anew, which drops all pages and brings a fault for each that is written again.
+bool ResidentView::refreshing_pays(std::size_t refreshed) const noexcept {
+    const auto all = static_cast<double>(pages_.size());
+    const double now = static_cast<double>(refreshed) * costs_.refresh_ns;
+    const double keeping = now + std::max(0.0, all - usually_changed_) * costs_.compare_ns;
+    const double anew = costs_.remap_ns + all * costs_.drop_ns + usually_changed_ * costs_.fault_ns;
+    return keeping <= anew;
+}
+
+void ResidentView::restore_by(Preparation& how) {
+    if (!whole_) {
+        how = Preparation::unrelated;
+        return map_anew();
+    }
+    if (over_budget()) {
+        how = Preparation::too_many;
+        return map_anew();
+    }
+    if (!refreshing_pays(changed_.size())) {
+        how = Preparation::too_dear;
+        return map_anew();
+    }
+    const Stopwatch watch;
+    auto page = pages_.begin();
+    for (const PageIndex index : changed_) {
+        while (page->index < index) ++page;
+        refresh(index, page->source);
+    }
+    learn(costs_.refresh_ns, watch.ns(), changed_.size());
+    changed_.clear();
+}
+
+void ResidentView::restore() {
+    Preparation how = Preparation::clean;
+    restore_by(how);
+    if (how != Preparation::clean) restored_ = how;
+}
+
+Preparation ResidentView::prepare(const Snapshot& wanted, bool base_may_have_changed) {
+    VMCOW_ASSERT(wanted.layers()->shared_base() == snapshot_.layers()->shared_base());
+    if (base_may_have_changed) {
+        changed_.clear();
+        for (const Page& page : pages_) changed_.push_back(page.index);
+    }
+    Preparation how = pages_.empty() ? Preparation::clean : Preparation::resident;
+    if (restored_ != Preparation::clean) how = restored_;
+    if (wanted.layers() != snapshot_.layers()) {
+        rebase(wanted, how);
+    } else if (!whole_ || !changed_.empty() || over_budget() || !refreshing_pays(0)) {
+        restore_by(how);
+    }
+    restored_ = Preparation::clean;
+    copied_ = {};
+    return how;
+}
+
+/// Another snapshot over the same base: what lies in a delta of the one or the other, and what was changed, is copied.
+void ResidentView::rebase(const Snapshot& wanted, Preparation& how) {
+    const std::vector<PageIndex> before = snapshot_.layers()->delta_pages();
+    const std::vector<PageIndex> after = wanted.layers()->delta_pages();
+    std::vector<PageIndex> either;
+    std::set_union(before.begin(), before.end(), after.begin(), after.end(), std::back_inserter(either));
+    std::vector<PageIndex> candidates;
+    std::set_union(either.begin(), either.end(), changed_.begin(), changed_.end(), std::back_inserter(candidates));
+    std::erase_if(candidates, [&](PageIndex page) {
+        // Not by address: what the old snapshot had there may have ended, and the memory be another delta's.
+        const bool same = wanted.layers()->source(page).delta == snapshot_.layers()->source(page).delta;
+        return same && !std::binary_search(changed_.begin(), changed_.end(), page);
+    });
+    const Snapshot old = std::exchange(snapshot_, wanted);
+    if (!whole_ || PageCount{candidates.size()} > budget_ || !refreshing_pays(candidates.size())) {
+        how = Preparation::unrelated;
+        return map_anew();
+    }
+    std::vector<PageRun> runs;
+    for (const PageIndex page : candidates) {
+        refresh(page, wanted.page(page));
+        runs.push_back({page, {1}});
+    }
+    changed_.clear();
+    add_pages(runs);
+    find_sources();
+    if (how == Preparation::clean && !candidates.empty()) how = Preparation::resident;
+}
+
+/// Returns how many of them are new.
+PageCount ResidentView::add_pages(const std::vector<PageRun>& runs) {
+    std::vector<Page> merged;
+    merged.reserve(pages_.size() + runs.size());
+    auto known = pages_.begin();
+    for (const PageRun& run : runs) {
+        for (PageIndex index = run.first; index < run.end(); index = index + PageCount{1}) {
+            while (known != pages_.end() && known->index < index) merged.push_back(*known++);
+            if (known != pages_.end() && known->index == index) continue;
+            merged.push_back({index, snapshot_.page(index)});
+        }
+    }
+    merged.insert(merged.end(), known, pages_.end());
+    const PageCount added{merged.size() - pages_.size()};
+    pages_ = std::move(merged);
+    return added;
+}
+
+void ResidentView::find_sources() {
+    for (Page& page : pages_) page.source = snapshot_.page(page.index);
+}
+
+void ResidentView::find_changes(const sys::PageScanner& scanner, bool faulted) {
+    if (faulted) {
+        std::vector<PageRun> runs;
+        const bool was_whole = std::exchange(whole_, false);  // until it is known what was written to
+        scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), snapshot_.layers()->mapped_bytes(),
+                              runs);
+        copied_ += add_pages(runs);
+        whole_ = was_whole;
+    }
+    changed_.clear();
+    const Stopwatch watch;
+    for (const Page& page : pages_) {
+        if (std::memcmp(this->page(page.index), page.source, kPageBytes) != 0) changed_.push_back(page.index);
+    }
+    // Of a changed page only as much is read as is the same, so the time is that of the others.
+    if (changed_.size() * 2 < pages_.size()) learn(costs_.compare_ns, watch.ns(), pages_.size() - changed_.size());
+    usually_changed_ += (static_cast<double>(changed_.size()) - usually_changed_) * kWeight;
+}
+
+std::uint64_t ResidentView::changed_bytes() const noexcept {
+    std::uint64_t sum = 0;
+    for (const PageIndex index : changed_) sum += differing_bytes(page(index), snapshot_.page(index));
+    return sum;
+}
+
+void ResidentView::accept(const Snapshot& result) {
+    VMCOW_ASSERT(result.layers()->shared_base() == snapshot_.layers()->shared_base());
+    snapshot_ = result;
+    changed_.clear();
+    find_sources();
+}
+
+PageCount ResidentView::take_refreshed() noexcept { return std::exchange(refreshed_, PageCount{}); }
+
+}  // namespace vmcow
