@@ -85,6 +85,10 @@ struct CallCost {
     std::optional<vmcow::PageCount> changed;     ///< pages that differ at the end
     std::optional<std::uint64_t> changed_bytes;  ///< bytes of images that differ at the end
 
+    /// Private pages of images that the worker has now, of all images together: what the budget bounds. nullopt when
+    /// the call has had none.
+    std::optional<vmcow::PageCount> worker_resident;
+
     /// Who has watched the memory limit; nullopt without one. `unwatched` says what could not be watched, and why.
     std::optional<MemoryLimitBy> memory_limit_by;
     std::string unwatched;

@@ -89,6 +89,7 @@ struct Reply {
     std::int64_t ran_ns = 0;
     std::int64_t processor_ns = 0;  ///< what the call has used, where that is limited
     std::uint64_t payload_bytes = 0;
+    std::uint64_t resident_pages = 0;  ///< of all images, where one was mapped privately
     std::uint32_t change_count = 0;
     std::int32_t error = 0;  ///< errno, for failed: `step` says in doing what
     std::uint16_t fd_count = 0;

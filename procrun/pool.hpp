@@ -174,7 +174,8 @@ struct MapProgress {
 /// was forked from a copy of this one as it was when the pool was made, and that other calls have used before: what it
 /// finds in global variables is what they have left there. Its arguments are
 ///   - images: vmcow::Snapshot, or, where the caller waits, vmcow::Arena. `const T&` and `std::span<const T>` see them
-///     read-only, `T&` and `std::span<T>` privately, at the caller's addresses as a rule; T is trivially copyable.
+///     read-only, at any address; `T&` and `std::span<T>` privately, at the caller's addresses unless an image is given
+///     twice; T is trivially copyable. A process that the function forks has no images.
 ///   - values that `Transfer` knows, as bytes. So is the result, of any size.
 ///
 /// A call that cannot be made or does not return is told by its outcome, not thrown. Whatever becomes of the worker,

@@ -72,13 +72,12 @@ void PoolCore::run_on(const std::shared_ptr<AsyncCall>& call, WarmProcess* worke
     call->worker = worker;
     ++call->attempts;
     prepare_moved(*worker, call->call);
-    bool spins = false;
     {
         const std::scoped_lock lock(mutex_);
         running_.push_back(call);
-        spins = may_spin();
+        call->call.may_spin = may_spin();
     }
-    worker->start(call->call, call->result, spins);
+    worker->start(call->call, call->result);
     if (worker->is_done()) return finish(call_lock, call);
     call_lock.unlock();
     wake_watcher();

@@ -55,7 +55,8 @@ private:
 
 PoolCore::PoolCore(PoolOptions options)
     : options_((prepare_clock(), std::move(options))),
-      config_{options_.idle_time, options_.resident_budget, vmcow::CopyCosts::measure(), options_.at_step},
+      config_{options_.idle_time, options_.resident_budget,
+              options_.copy_costs ? *options_.copy_costs : vmcow::CopyCosts::measure(), options_.at_step},
       processors_(usable_processors()),
       process_(process_generation()),
       zygote_(config_) {
@@ -66,7 +67,7 @@ PoolCore::~PoolCore() = default;
 
 bool PoolCore::is_mine() const noexcept { return process_generation() == process_; }
 
-/// Only as many processes as there are processors beside the caller's own.
+/// Only as many processes as there are processors beside the caller's own. Under the lock.
 bool PoolCore::may_spin() const noexcept { return workers_.size() - idle_.size() < processors_; }
 
 // ---- workers
@@ -145,7 +146,10 @@ WarmProcess* PoolCore::acquire(ErasedCall& call, ErasedResult& result) {
     }
     if (queue_.empty()) {
         bool refused = false;
-        if (WarmProcess* const worker = take_or_make(lock, call, result, refused)) return worker;
+        if (WarmProcess* const worker = take_or_make(lock, call, result, refused)) {
+            call.may_spin = may_spin();
+            return worker;
+        }
         if (refused) {
             serve_queue(lock);  // what came meanwhile may still find a worker
             return nullptr;
@@ -157,6 +161,7 @@ WarmProcess* PoolCore::acquire(ErasedCall& call, ErasedResult& result) {
         if (closed_) result.outcome = {OutcomeKind::cancelled, 0, "because the pool has ended"};
         return nullptr;
     }
+    call.may_spin = may_spin();
     if (waiter.worker != nullptr) return waiter.worker;
     --being_made_;  // was counted for us
     WarmProcess* const made = make_worker(lock, call, result);
@@ -287,7 +292,7 @@ void PoolCore::call_back(const WarmProcess* worker) noexcept {
 /// One call on one worker, to its end.
 void PoolCore::carry(WarmProcess& worker, ErasedCall& call, ErasedResult& result) {
     prepare_moved(worker, call);
-    worker.start(call, result, may_spin());
+    worker.start(call, result);
     worker.spin();
     while (!worker.is_done()) {
         if (worker.lie_down()) {

@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "procrun/call_cost.hpp"
+#include "vmcow/copy_costs.hpp"
 #include "vmcow/units.hpp"
 
 namespace procrun {
@@ -16,8 +18,11 @@ struct PoolOptions {
     std::size_t queue = 1024;
     /// A worker that has had nothing to do for so long ends, and gives back what it has kept.
     std::chrono::milliseconds idle_time = std::chrono::seconds(10);
-    /// Private pages of one image that a worker may keep from call to call.
+    /// Private pages of images that a worker may keep from call to call.
     vmcow::PageCount resident_budget{16384};
+    /// What the choice between refreshing and mapping anew begins with; nullopt: what is measured when the pool is
+    /// made.
+    std::optional<vmcow::CopyCosts> copy_costs{};
     /// Whether memory limits are the kernel's task where a cgroup is delegated; polled otherwise.
     bool use_cgroup = true;
     /// Below which cgroup; empty: the own one.

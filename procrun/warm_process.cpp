@@ -91,7 +91,7 @@ bool WarmProcess::occupy() noexcept {
     return channel()->state.compare_exchange_strong(expected, WorkerState::busy);
 }
 
-void WarmProcess::write_request(const ErasedCall& call, bool may_spin, bool& told) {
+void WarmProcess::write_request(const ErasedCall& call, bool& told) {
     Request request;
     std::uint32_t lessons = 0;
     told = true;
@@ -107,7 +107,7 @@ void WarmProcess::write_request(const ErasedCall& call, bool may_spin, bool& tol
     request.function = call.function;
     request.asked_ns = started_ns_;
     request.count_bytes = call.options.count_bytes;
-    request.may_spin = may_spin;
+    request.may_spin = call.may_spin;
     request.limits_files = call.options.limits.open_files.has_value();
     request.limits_processor = call.options.limits.processor_time.has_value();
     request.open_files = call.options.limits.open_files.value_or(0);
@@ -159,7 +159,7 @@ void WarmProcess::watch_limits(const ErasedCall& call) {
     watch_.emplace(*counters_, polled, std::move(ranges), CallStart::resident);
 }
 
-void WarmProcess::start(ErasedCall& call, ErasedResult& result, bool may_spin) {
+void WarmProcess::start(ErasedCall& call, ErasedResult& result) {
     call_ = &call;
     result_ = &result;
     missed_ = false;
@@ -169,7 +169,7 @@ void WarmProcess::start(ErasedCall& call, ErasedResult& result, bool may_spin) {
     result.cost.queue_seconds = seconds_between(call.asked_ns, started_ns_);
     bool told = false;
     try {
-        write_request(call, may_spin, told);
+        write_request(call, told);
         watch_limits(call);
     } catch (const std::system_error& error) {
         // What it was told and what is remembered of that need not agree any more. One that has died, or has closed its
@@ -291,6 +291,7 @@ void WarmProcess::count(const Reply& reply) {
     }
     cost.copied = copied;
     cost.refreshed = refreshed;
+    if (reply.resident_pages > 0) cost.worker_resident = vmcow::PageCount{reply.resident_pages};
     cost.changed = changed;
     if (call_->options.count_bytes) cost.changed_bytes = bytes;
 }

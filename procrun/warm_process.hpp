@@ -29,6 +29,7 @@ struct ErasedCall {
     std::vector<ImageArgument> images;  ///< at most kMaxImages
     CallOptions options;
     std::int64_t asked_ns = 0;          ///< CLOCK_MONOTONIC
+    bool may_spin = false;              ///< there are processors enough
     bool waited = false;                ///< for a worker
     std::shared_ptr<vmcow::Loan> loan;  ///< of the arena that is moved, when its worker has it already
 };
@@ -61,7 +62,7 @@ public:
 
     /// Gives it a call; `call` and `result` stay where they are until the call is done. Whether it could be given is
     /// told by `is_done()`. May throw std::bad_alloc.
-    void start(ErasedCall& call, ErasedResult& result, bool may_spin);
+    void start(ErasedCall& call, ErasedResult& result);
     /// Waits without sleeping, if that makes sense, and finishes the call if it is done.
     void spin();
     /// Looks whether the call is done, or has to be ended; finishes it then.
@@ -91,7 +92,7 @@ public:
     [[nodiscard]] pid_t pid() const noexcept { return process_.pid; }
 
 private:
-    void write_request(const ErasedCall& call, bool may_spin, bool& told);
+    void write_request(const ErasedCall& call, bool& told);
     void watch_limits(const ErasedCall& call);
     [[nodiscard]] bool limit_by_cgroup(std::uint64_t bytes);
     void finish_with_reply();

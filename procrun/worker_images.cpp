@@ -151,6 +151,7 @@ WorkerImages::Prepared WorkerImages::prepare(const ImageRequest& request, ImageR
 }
 
 WorkerImages::Prepared WorkerImages::prepare_view(Entry& entry, const ImageRequest& request, ImageReply& reply) {
+    entry.used_at = ++clock_;
     if (!entry.view) {
         const std::size_t bytes = entry.snapshot->layers()->mapped_bytes();
         entry.view =
@@ -176,6 +177,32 @@ WorkerImages::Prepared WorkerImages::prepare_view(Entry& entry, const ImageReque
 vmcow::ResidentView* WorkerImages::view_of(const ImageRequest& request) noexcept {
     const bool has_view = request.mode == ImageMode::by_value || request.mode == ImageMode::apply;
     return has_view ? entries_[request.entry].view.get() : nullptr;
+}
+
+vmcow::PageCount WorkerImages::resident() const noexcept {
+    vmcow::PageCount sum;
+    for (const Entry& entry : entries_) {
+        if (entry.view) sum += entry.view->resident();
+    }
+    return sum;
+}
+
+void WorkerImages::keep_to_budget(const Request& request) noexcept {
+    const auto is_used = [&](const Entry& entry) {
+        for (std::size_t i = 0; i < request.image_count; ++i) {
+            if (&entries_[request.images[i].entry] == &entry) return true;
+        }
+        return false;
+    };
+    while (resident() > budget_) {
+        Entry* oldest = nullptr;
+        for (Entry& entry : entries_) {
+            const bool may_go = entry.view && entry.view->resident() > PageCount{} && !is_used(entry);
+            if (may_go && (oldest == nullptr || entry.used_at < oldest->used_at)) oldest = &entry;
+        }
+        if (oldest == nullptr) return;  // a view keeps to the budget by itself
+        oldest->view.reset();
+    }
 }
 
 bool WorkerImages::restore_now(const ImageRequest& request) const noexcept {

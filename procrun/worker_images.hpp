@@ -54,6 +54,10 @@ public:
     /// Whether a view is to be restored right after the reply: not if its content is likely to be the next call's
     /// image.
     [[nodiscard]] bool restore_now(const ImageRequest& request) const noexcept;
+    /// The private pages of all views, and giving them back, those used longest ago first, until they are within the
+    /// budget. What `request` has used stays.
+    [[nodiscard]] vmcow::PageCount resident() const noexcept;
+    void keep_to_budget(const Request& request) noexcept;
     /// Unmaps every image that was moved here.
     void let_go() noexcept;
     /// Whether everything is still mapped that a call could have unmapped: the private views of one request, or all
@@ -67,6 +71,7 @@ private:
         std::vector<std::shared_ptr<const vmcow::Delta>> deltas;
         std::map<std::uint64_t, std::shared_ptr<const vmcow::ReadOnlyImage>> chunks;
         std::uint64_t address = 0;  // where the caller has it
+        std::uint64_t used_at = 0;
         std::unique_ptr<vmcow::ResidentView> view;
         bool results_follow = true;  // what an apply has made of it is usually the next call's image
         std::unique_ptr<MovedImage> moved;
@@ -80,6 +85,7 @@ private:
     vmcow::CopyCosts costs_;
     vmcow::PageCount budget_;
     std::array<Entry, kImageEntries> entries_;
+    std::uint64_t clock_ = 0;
 };
 
 }  // namespace procrun::detail

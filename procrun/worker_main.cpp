@@ -343,6 +343,7 @@ private:
             if (request_.count_bytes) reply.changed_bytes = view->changed_bytes();
             if (request_.images[i].mode == ImageMode::apply && reply_.kind == ReplyKind::returned) write_out(*view);
         }
+        reply_.resident_pages = images_.resident().value;
     }
 
     void write_out(vmcow::ResidentView& view) {
@@ -378,6 +379,7 @@ private:
                 continue;  // out of address space: tried again, and reported, when it is next prepared
             }
         }
+        if (request_.image_count > 0) images_.keep_to_budget(request_);
     }
 
     void send(std::uint64_t number) {

@@ -57,7 +57,7 @@ protected:
         EXPECT_TRUE(tests::is_counting(tests::longs_in(image_)));
     }
 
-    Pool pool_{PoolOptions{.workers = 1, .use_cgroup = false}};
+    Pool pool_{PoolOptions{.workers = 1, .copy_costs = vmcow::CopyCosts{}, .use_cgroup = false}};
     Snapshot image_ = tests::counting_snapshot(64);
 };
 

@@ -25,6 +25,7 @@ using procrun::CallPath;
 using procrun::OutcomeKind;
 using procrun::PathReason;
 using procrun::Pool;
+using procrun::PoolOptions;
 using tests::counting_arena;
 using tests::counting_snapshot;
 using tests::is_counting;
@@ -459,6 +460,24 @@ TEST(PoolTest, MorePagesThanTheBudgetAreMappedAnew) {
     EXPECT_EQ(again.value(), sum_of_firsts(20));
     EXPECT_EQ(again.cost().copied->value, 20U);
     EXPECT_EQ(again.cost().refreshed->value, 0U);
+}
+
+TEST(PoolTest, BudgetIsTheWorkersAndTheImageUsedLongestAgoGivesWay) {
+    PoolOptions options = workers(1);
+    options.resident_budget = vmcow::PageCount{30};
+    Pool pool(options);
+    const Snapshot older = counting_snapshot(64);
+    const Snapshot newer = counting_snapshot(64);
+    EXPECT_EQ(pool.call(sum_and_add, older, std::size_t{20}, 1L).cost().worker_resident, vmcow::PageCount{20});
+    EXPECT_EQ(pool.call(sum_and_add, newer, std::size_t{20}, 1L).cost().worker_resident, vmcow::PageCount{40});
+    const auto kept = pool.call(sum_and_add, newer, std::size_t{20}, 1L);
+    EXPECT_EQ(kept.cost().images()[0].path, CallPath::resident);
+    EXPECT_EQ(kept.cost().worker_resident, vmcow::PageCount{20}) << "the older one's pages are gone";
+    const auto again = pool.call(sum_and_add, older, std::size_t{20}, 1L);
+    EXPECT_EQ(again.value(), sum_of_firsts(20));
+    EXPECT_EQ(again.cost().images()[0].path, CallPath::mapped);
+    EXPECT_EQ(again.cost().images()[0].reason, procrun::PathReason::first_use);
+    EXPECT_EQ(again.cost().copied, vmcow::PageCount{20});
 }
 
 TEST(PoolTest, TimesOfACallAddUpToNoMoreThanTheWhole) {

@@ -47,7 +47,10 @@ private:
     T* value_;
 };
 
-[[nodiscard]] inline procrun::PoolOptions workers(std::size_t count) { return {.workers = count}; }
+/// As many workers, which decide between refreshing and mapping anew by the same costs everywhere.
+[[nodiscard]] inline procrun::PoolOptions workers(std::size_t count) {
+    return {.workers = count, .copy_costs = vmcow::CopyCosts{}};
+}
 
 inline void sleep_ms(int ms) {
     timespec left{.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1'000'000L};

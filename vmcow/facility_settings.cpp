@@ -191,8 +191,8 @@ Sighting count_processors() {
 Facility probe_cgroup() {
     Facility facility{.name = "cgroup v2 delegated",
                       .group = "kernel",
-                      .used_for = "nothing yet; meant for limits of memory that hold for a process and its children",
-                      .without = "nothing is lost: no limit is set so far but that of time",
+                      .used_for = "memory limits of function processes that the kernel keeps, children included",
+                      .without = "memory limits are polled every few milliseconds, which a result says",
                       .enable = "systemd-run --user --scope -p Delegate=yes COMMAND",
                       .since = "Linux 4.5"};
     return look_for(std::move(facility), {}, look_at_cgroup);
