@@ -172,7 +172,8 @@ struct MapProgress {
 ///
 /// The function is a function or a lambda without captures, or with trivially copyable ones; it runs in a process that
 /// was forked from a copy of this one as it was when the pool was made, and that other calls have used before: what it
-/// finds in global variables is what they have left there. Its arguments are
+/// finds in global variables is what they have left there. Its library was loaded when the pool was made. Its arguments
+/// are
 ///   - images: vmcow::Snapshot, or, where the caller waits, vmcow::Arena. `const T&` and `std::span<const T>` see them
 ///     read-only, at any address; `T&` and `std::span<T>` privately, at the caller's addresses unless an image is given
 ///     twice; T is trivially copyable. A process that the function forks has no images.

@@ -316,31 +316,35 @@ void WarmProcess::finish_with_reply() {
     }
 }
 
-void WarmProcess::take_result(const Reply& reply) {
-    count(reply);
-    std::vector<UniqueFd> fds;
-    if (reply.fd_count > 0) {
-        // It was sent before the reply, so it is there: a worker that has sent nothing must not keep its caller
-        // waiting.
-        pollfd readable{socket_.fd().get(), POLLIN, 0};
-        std::optional<pipes::Message> message;
-        if (::poll(&readable, 1, 0) > 0) message = socket_.receive();
-        if (!message || message->fds.size() != reply.fd_count) {
-            vmcow::sys::throw_error(EBADMSG, "take a result: its descriptors are missing");
-        }
-        fds = std::move(message->fds);
+/// The descriptors of a reply were sent before it, so they are there: a worker that has sent none must not keep its
+/// caller waiting.
+std::vector<UniqueFd> WarmProcess::take_fds(const Reply& reply) {
+    if (reply.fd_count == 0) return {};
+    pollfd readable{socket_.fd().get(), POLLIN, 0};
+    std::optional<pipes::Message> message;
+    if (::poll(&readable, 1, 0) > 0) message = socket_.receive();
+    if (!message || message->fds.size() != reply.fd_count) {
+        vmcow::sys::throw_error(EBADMSG, "take a result: its descriptors are missing");
     }
-    Outcome outcome;
-    if (reply.payload == Where::file) {
-        result_->payload.emplace(Payload::of_file(fds, reply.payload_bytes));
-    } else if (reply.payload == Where::small && reply.payload_bytes <= kSmallBytes) {
-        result_->payload.emplace(Payload::of_small(std::span(reply.small).first(reply.payload_bytes)));
-    } else if (reply.payload_bytes <= kInlineBytes) {
-        const std::byte* const at = channel_->result();
-        result_->payload.emplace(std::vector<std::byte>(at, at + reply.payload_bytes));
-    } else {
+    return std::move(message->fds);
+}
+
+Payload WarmProcess::payload_of(const Reply& reply, std::vector<UniqueFd>& fds) const {
+    if (reply.payload == Where::file) return Payload::of_file(fds, reply.payload_bytes);
+    if (reply.payload == Where::small && reply.payload_bytes <= kSmallBytes) {
+        return Payload::of_small(std::span(reply.small).first(reply.payload_bytes));
+    }
+    if (reply.payload_bytes > kInlineBytes) {
         vmcow::sys::throw_error(EBADMSG, "take a result: it is longer than its channel");
     }
+    const std::byte* const at = channel_->result();
+    return Payload(std::vector<std::byte>(at, at + reply.payload_bytes));
+}
+
+void WarmProcess::take_result(const Reply& reply) {
+    count(reply);
+    std::vector<UniqueFd> fds = take_fds(reply);
+    result_->payload.emplace(payload_of(reply, fds));
     const auto text = [&] {
         const std::span<const std::byte> bytes = result_->payload->bytes();
         return std::string(reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), kMostTextBytes));

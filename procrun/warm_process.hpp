@@ -101,6 +101,8 @@ private:
     [[nodiscard]] bool has_ended() const noexcept;
     void count(const Reply& reply);
     void take_result(const Reply& reply);
+    [[nodiscard]] std::vector<vmcow::sys::UniqueFd> take_fds(const Reply& reply);
+    [[nodiscard]] Payload payload_of(const Reply& reply, std::vector<vmcow::sys::UniqueFd>& fds) const;
     void take_changes(const Reply& reply, std::vector<vmcow::sys::UniqueFd>& fds);
     [[nodiscard]] vmcow::Snapshot changed_snapshot(const vmcow::Snapshot& before, const Reply& reply,
                                                    std::vector<vmcow::sys::UniqueFd>& fds) const;
