@@ -3,6 +3,9 @@
 //
 //     call_bench [--value SIZE] [--repeat N] [Google Benchmark's flags]
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstddef>
+#include <span>
 #include <stdexcept>
 #include <string_view>
 
@@ -15,7 +18,10 @@
 int main(int argc, char** argv) {
     if (const auto status = bench::run_as_peer(argc, argv)) return *status;
     if (const auto status = bench::run_as_pool_of_workers(argc, argv)) return *status;
-    benchmark::Initialize(&argc, argv);
+    // Google Benchmark would answer with its own flags alone, and end.
+    const std::span<char*> words(argv, static_cast<std::size_t>(argc));
+    const bool asks = std::any_of(words.begin(), words.end(), [](std::string_view word) { return word == "--help"; });
+    if (!asks) benchmark::Initialize(&argc, argv);
     bench::BenchSizes sizes;
     CLI::App app("What a by-value call costs, beside raw system calls and beside its peers.", "call_bench");
     vmcow::cli::add_parsed(
@@ -30,6 +36,7 @@ int main(int argc, char** argv) {
         app, "--repeat", sizes.most_repetitions, "N",
         [](std::string_view text) { return static_cast<int>(vmcow::cli::parse_count(text, 1)); },
         "At most this many repetitions of each row");
+    app.footer("Google Benchmark's flags are taken too, such as --benchmark_filter=REGEX and --benchmark_out=FILE.");
     app.callback([&] {
         bench::register_pool_rows(sizes);
         bench::register_memory_rows(sizes);

@@ -44,6 +44,10 @@ using vmcow::sys::UniqueFd;
 /// The exit status of a worker that could not go on: its descriptors are gone.
 constexpr int kCannotGoOn = 125;
 
+/// Wake-ups on the caller's processor before a worker moves away.
+constexpr unsigned kLeastPatience = 2;
+constexpr unsigned kMostPatience = 64;
+
 bool forked_in_call = false;
 
 void note_fork() { forked_in_call = true; }
@@ -139,6 +143,7 @@ private:
         idle_since_ns_ = now_ns();
         if (may_spin_ && channel_->caller_processor.load(std::memory_order_relaxed) != here &&
             spin_until(channel_->request_number, number, spin_.ns())) {
+            patience_ = kLeastPatience;
             return std::nullopt;
         }
         if (!images_.are_mapped()) return kCannotGoOn;
@@ -172,15 +177,14 @@ private:
     }
 
     /// Woken up by a pipe, a process is often put where the waker runs, and there it can only take turns with it.
-    /// Asking for the other processors for a moment moves it; that is done once in a while, because it costs more than
-    /// a call.
+    /// Asking for the other processors for a moment moves it. That costs more than a call, so it is done ever less
+    /// often until spinning has paid again.
     void leave_the_callers_processor() {
         const std::uint32_t here = this_processor();
-        if (!may_spin_ || channel_->caller_processor.load(std::memory_order_relaxed) != here) {
-            same_processor_ = 0;
-            return;
-        }
-        if (same_processor_++ % 64 != 1) return;
+        if (!may_spin_ || channel_->caller_processor.load(std::memory_order_relaxed) != here) return;
+        if (++same_processor_ < patience_) return;
+        same_processor_ = 0;
+        patience_ = std::min(patience_ * 2, kMostPatience);
         cpu_set_t all;
         if (::sched_getaffinity(0, sizeof(all), &all) != 0 || CPU_COUNT(&all) < 2) return;
         cpu_set_t others = all;
@@ -411,7 +415,8 @@ private:
     SpinBudget spin_;
     std::int64_t idle_since_ns_ = 0;
     bool may_spin_ = false;
-    unsigned same_processor_ = 0;
+    unsigned same_processor_ = 0;  // wake-ups beside the caller since the last move
+    unsigned patience_ = kLeastPatience;
     std::size_t usual_threads_ = 0;
     std::int64_t processor_before_ = 0;
     Request request_;
