@@ -256,8 +256,8 @@ void PoolCore::prepare_moved(WarmProcess& worker, ErasedCall& call) {
 
 void PoolCore::lend_back(WarmProcess& worker, ErasedCall& call, ErasedResult& result) {
     if (!result.moved_back || worker.is_spent()) return;
-    if (call.loan) return result.moved_back->lend(std::move(call.loan));  // it has had it before, and is in the set
-    result.moved_back->lend(std::make_shared<WorkerLoan>(weak_from_this(), &worker));
+    if (!call.loan) call.loan = std::make_shared<WorkerLoan>(weak_from_this(), &worker);
+    result.moved_back->lend(std::move(call.loan));
     const std::scoped_lock lock(mutex_);
     lent_.insert(&worker);
 }

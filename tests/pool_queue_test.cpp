@@ -203,6 +203,20 @@ TEST(PoolQueueTest, ManyThreadsCallAtOnce) {
 }
 
 // When the owner has it back nobody else can write to it, whatever its worker has begun to do since.
+// Its worker has let go of it meanwhile, and has it again: the loan of the first time is not all that counts.
+TEST(PoolQueueTest, ArenaThatTakesTurnsWithAnotherOneCanBeFrozen) {
+    Pool pool(workers(1));
+    Arena one = tests::counting_arena(4);
+    Arena other = tests::counting_arena(4);
+    for (int round = 0; round < 3; ++round) {
+        one = pool.apply(tests::add_to_pages, std::move(one), std::size_t{4}, 1L).value();
+        other = pool.apply(tests::add_to_pages, std::move(other), std::size_t{4}, 1L).value();
+    }
+    one = pool.apply(tests::add_to_pages, std::move(one), std::size_t{4}, 1L).value();
+    EXPECT_EQ(tests::longs_in(std::move(one).freeze())[0], 4);
+    EXPECT_EQ(tests::longs_in(std::move(other).freeze())[0], 3);
+}
+
 TEST(PoolQueueTest, MovedArenaCanBeFrozenAtOnceWhileOthersCall) {
     Pool pool(workers(2));
     std::atomic<int> wrong{0};

@@ -41,7 +41,7 @@ CopyCosts one_round(std::byte* window, const std::byte* base, int fd) {
     volatile int differing = 0;
     costs.compare_ns = ns_of([&] {
                            for_each_page([&](std::size_t at) {
-                               differing = differing + std::memcmp(window + at, base + at, kPageBytes);
+                               if (std::memcmp(window + at, base + at, kPageBytes) != 0) differing = differing + 1;
                            });
                        }) /
                        kEach;
