@@ -34,8 +34,8 @@ private:
 [[nodiscard]] bool spin_until(const std::atomic<std::uint64_t>& word, std::uint64_t wanted, std::int64_t ns) noexcept;
 
 /// Sets `word` and wakes the other side up if it sleeps: one byte into its pipe. A full pipe has woken it already.
-/// Returns 0 or the errno of the write (EPIPE, EBADF). Async-signal-safe. Pre: SIGPIPE is ignored or blocked, or the
-/// descriptor is a socket.
+/// Returns 0 or the errno of the write (EPIPE, EBADF). Async-signal-safe. Pre: there is a reader, or SIGPIPE may end
+/// this process.
 int ring(std::atomic<std::uint64_t>& word, std::uint64_t number, std::atomic<std::uint32_t>& asleep, int fd) noexcept;
 
 /// Announces that this side goes to sleep on its pipe: false if `word` is there already, and it must not.

@@ -299,6 +299,11 @@ private:
             thrown = kUnknownException;
         }
         fds_.clear();
+        try {
+            flush_output();  // what it had printed by then is its own, not the next call's
+        } catch (const std::system_error&) {
+            thrown += "; and what it has printed cannot be written";
+        }
         const std::string_view text = std::string_view(thrown).substr(0, kMostTextBytes);
         put_inline(std::as_bytes(std::span(text)));
     }

@@ -106,7 +106,6 @@ private:
         sigset_t none;
         ::sigemptyset(&none);
         ::sigprocmask(SIG_SETMASK, &none, nullptr);
-        ::signal(SIGPIPE, SIG_IGN);  // a caller that is gone is an errno of the doorbell
         return worker_main({std::move(fds[0]), std::move(fds[1]), std::move(fds[2]), std::move(fds[3])}, config_);
     }
 
