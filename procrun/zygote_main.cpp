@@ -30,7 +30,7 @@ using vmcow::sys::UniqueFd;
 constexpr std::array kTerminalSignals{SIGINT, SIGQUIT, SIGHUP, SIGTSTP, SIGTTIN, SIGTTOU};
 
 void set_actions(void (*action)(int)) noexcept {
-    for (const int number : kTerminalSignals) ::signal(number, action);
+    for (const int number : kTerminalSignals) static_cast<void>(::signal(number, action));
 }
 
 /// The children of this process that the kernel knows of now.
