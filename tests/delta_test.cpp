@@ -157,13 +157,16 @@ TEST(LyingDeltaTest, PlaceOutsideTheFileIsRefused) {
         std::uint64_t count;
         std::uint64_t image_pages;
     };
-    for (const auto& [offset, count, image_pages] :
+    for (const Case& wrong :
          {Case{at, 0, 10}, Case{at + 1, 2, 10}, Case{at, 3, 2}, Case{end, 1, 10}, Case{end - kPageBytes, 1, 10},
           Case{end + kPageBytes, 1, 10}, Case{UINT64_MAX - kPageBytes + 1, 1, 10},
           Case{at, end / kPageBytes, end / kPageBytes}, Case{at, UINT64_MAX / kPageBytes, kImagePages.value},
           Case{at, UINT64_MAX, kImagePages.value}}) {
-        EXPECT_EQ(error_of([&] { static_cast<void>(Delta::lying_in(chunk, offset, {count}, {image_pages})); }), EBADMSG)
-            << offset << " " << count;
+        EXPECT_EQ(error_of([&] {
+                      static_cast<void>(Delta::lying_in(chunk, wrong.offset, {wrong.count}, {wrong.image_pages}));
+                  }),
+                  EBADMSG)
+            << wrong.offset << " " << wrong.count;
     }
     EXPECT_EQ(error_of([&] { static_cast<void>(Delta::lying_in(chunk, at, {2}, {2})); }), EBADMSG)
         << "page 2 is not in an image of two";

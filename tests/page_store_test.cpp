@@ -101,6 +101,7 @@ TEST_F(PageStoreTest, RunThatFitsNowhereGetsAChunkOfItsOwn) {
 
 TEST_F(PageStoreTest, ChunksComeAndGoAndOneIsKept) {
     std::vector<StoredPages> runs;
+    runs.reserve(4);
     for (int i = 0; i < 4; ++i) runs.push_back(PageStore::allocate(kChunk));
     EXPECT_EQ(PageStore::held_bytes(), 4 * PageStore::kChunkBytes);
     const std::uint64_t last = runs.back().chunk_id();

@@ -6,6 +6,6 @@ namespace tests {
 
 /// The store keeps a chunk that is free for what comes next. It is made before the first test begins, so that no test
 /// seems to have left it behind.
-inline const bool store_is_warm = (static_cast<void>(vmcow::PageStore::allocate({1})), true);
+inline const bool kStoreIsWarm = (static_cast<void>(vmcow::PageStore::allocate({1})), true);
 
 }  // namespace tests
