@@ -24,7 +24,7 @@ namespace bench {
 /// How much a benchmark does. The figures count for the sizes it starts with; small ones show that every row still
 /// runs.
 struct BenchSizes {
-    static constexpr std::size_t kSmallestValue = 64 * 1024;
+    static constexpr std::size_t kSmallestValue = std::size_t{64} << 10;
 
     std::size_t value_bytes = std::size_t{1} << 30;  ///< at least `kSmallestValue`
     int most_repetitions = std::numeric_limits<int>::max();

@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
+#include <exception>
 #include <span>
 #include <stdexcept>
 #include <string_view>
@@ -15,7 +17,9 @@
 #include "bench/worker_memory.hpp"
 #include "vmcow/cli/command_line.hpp"
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
     if (const auto status = bench::run_as_peer(argc, argv)) return *status;
     if (const auto status = bench::run_as_pool_of_workers(argc, argv)) return *status;
     // Google Benchmark would answer with its own flags alone, and end.
@@ -47,4 +51,15 @@ int main(int argc, char** argv) {
         if (bench::a_row_failed()) throw vmcow::cli::Failure("a row failed");
     });
     return vmcow::cli::run_main(app, argc, argv);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        static_cast<void>(std::fprintf(stderr, "call_bench: %s\n", error.what()));
+        return 1;
+    }
 }

@@ -139,7 +139,7 @@ void shared_write(benchmark::State& state, bool& warm, const BenchSizes& sizes, 
 class Child {
 public:
     template <class Body>
-    explicit Child(Body&& body) {
+    explicit Child(const Body& body) {
         const pid_t parent = ::getpid();
         pid_ = ::fork();
         if (pid_ < 0) throw_errno("fork");

@@ -132,7 +132,7 @@ std::optional<int> run_as_pool_of_workers(int argc, const char* const* argv) noe
                                                                               std::strtoull(argv[3], nullptr, 10))));
         return std::fflush(stdout) == 0 ? 0 : 1;
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "%s: %s\n", argv[0], error.what());
+        static_cast<void>(std::fprintf(stderr, "%s: %s\n", argv[0], error.what()));
         return 1;
     }
 }

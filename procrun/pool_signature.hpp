@@ -174,7 +174,7 @@ constexpr Misfit misfit_of_apply() {
     }
 }
 
-template <CallKind kKind, class F, class... A>
+template <CallKind Kind, class F, class... A>
 constexpr Misfit misfit_of_call() {
     if constexpr (!HasSignature<F>) {
         return Misfit::signature;
@@ -184,8 +184,8 @@ constexpr Misfit misfit_of_call() {
         using Parameters = typename Signature<F>::Parameters;
         using R = typename Signature<F>::Result;
         constexpr Misfit kOfArguments = MisfitOfArguments<Parameters, A...>::value();
-        constexpr bool kApplies = kKind == CallKind::apply || kKind == CallKind::async_apply;
-        constexpr bool kAsync = kKind == CallKind::async || kKind == CallKind::async_apply;
+        constexpr bool kApplies = Kind == CallKind::apply || Kind == CallKind::async_apply;
+        constexpr bool kAsync = Kind == CallKind::async || Kind == CallKind::async_apply;
         if constexpr (kOfArguments != Misfit::none) {
             return kOfArguments;
         } else if constexpr (!std::is_void_v<R> && !Transferable<std::remove_cvref_t<R>>) {
@@ -205,38 +205,38 @@ constexpr Misfit misfit_of_call() {
 }
 
 /// Fails to compile, with one sentence, for what does not fit.
-template <Misfit kMisfit>
+template <Misfit M>
 constexpr void explain() {
-    static_assert(kMisfit != Misfit::signature,
+    static_assert(M != Misfit::signature,
                   "a pool calls a function or a lambda whose parameter types are all named: no template, no auto, no "
                   "overloaded operator()");
     static_assert(
-        kMisfit != Misfit::captures,
+        M != Misfit::captures,
         "a pool calls a function or a lambda whose captures are trivially copyable, because they go to another "
         "process as bytes: give it the rest as arguments");
-    static_assert(kMisfit != Misfit::count, "a pool call has as many arguments as the function has parameters");
-    static_assert(kMisfit != Misfit::image_parameter,
+    static_assert(M != Misfit::count, "a pool call has as many arguments as the function has parameters");
+    static_assert(M != Misfit::image_parameter,
                   "an image (vmcow::Snapshot, vmcow::Arena) is taken as const T&, T&, T, std::span<const T> or "
                   "std::span<T> of a trivially copyable T that is no pointer");
-    static_assert(kMisfit != Misfit::reference_to_value,
+    static_assert(M != Misfit::reference_to_value,
                   "a value that is no image is taken by value or as const T&, because what the function writes to it "
                   "would be lost: pass an image, or return the value");
-    static_assert(kMisfit != Misfit::value_parameter,
+    static_assert(M != Misfit::value_parameter,
                   "an argument of a pool call is an image, or trivially copyable (no pointer), std::string, or a "
                   "std::vector, std::pair or std::tuple of these, and converts to the parameter's type");
     static_assert(
-        kMisfit != Misfit::result,
+        M != Misfit::result,
         "the result of a pool call is void, trivially copyable (no pointer), std::string, vmcow::Snapshot, or "
         "a std::vector, std::pair or std::tuple of these");
-    static_assert(kMisfit != Misfit::too_many_images, "a pool call has eight images at the most");
-    static_assert(kMisfit != Misfit::apply_without_image,
+    static_assert(M != Misfit::too_many_images, "a pool call has eight images at the most");
+    static_assert(M != Misfit::apply_without_image,
                   "apply changes an image: its first argument is a vmcow::Snapshot or a moved vmcow::Arena");
-    static_assert(kMisfit != Misfit::apply_without_change,
+    static_assert(M != Misfit::apply_without_change,
                   "apply changes its first argument: the function takes it as T& or std::span<T>");
-    static_assert(kMisfit != Misfit::apply_of_lvalue_arena,
+    static_assert(M != Misfit::apply_of_lvalue_arena,
                   "apply shares unchanged pages with the value it is given, which an arena that can still change does "
                   "not allow: freeze it to keep it, or move it to have it changed in place");
-    static_assert(kMisfit != Misfit::async_of_lvalue_arena,
+    static_assert(M != Misfit::async_of_lvalue_arena,
                   "an asynchronous call outlives this statement, so that an arena could change under it: freeze it, or "
                   "move it into async_apply");
 }
@@ -294,10 +294,13 @@ void put_argument(ErasedCall& call, A&& argument, ImageMode writing_mode, int& i
             to.snapshot.emplace(std::forward<A>(argument));
         } else {
             if (to.mode == ImageMode::apply) to.mode = ImageMode::moved;
-            if constexpr (!std::is_lvalue_reference_v<A>) {
-                if (to.mode == ImageMode::moved) to.moved.emplace(std::move(argument));
+            if constexpr (std::is_lvalue_reference_v<A>) {
+                to.lent = &argument;
+            } else if (to.mode == ImageMode::moved) {
+                to.moved.emplace(std::forward<A>(argument));
+            } else {
+                to.lent = &argument;
             }
-            if (!to.moved) to.lent = &argument;
         }
         if (to.extent_bytes() < ImageParameter<P>::kLeastBytes || to.mapped_bytes() == 0) {
             throw std::length_error("an image of " + std::to_string(to.extent_bytes()) +

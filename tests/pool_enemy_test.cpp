@@ -60,7 +60,7 @@ std::span<std::byte> find_channel() {
 }
 
 enum class Garbage { ones, zeros, noise };
-enum class Then { return_, die, hang };
+enum class Then { go_back, die, hang };
 
 /// Writes over all that the worker and its caller share: the request, the reply, both states and every result.
 int write_garbage(Garbage garbage, std::size_t most_bytes, Then then) {
@@ -91,7 +91,7 @@ TEST_P(PoolGarbageTest, GarbageBeforeTheReplyHarmsNobody) {
         // Well before the deadline: a caller that sleeps is woken up although the worker has forgotten that it sleeps.
         const auto started = std::chrono::steady_clock::now();
         const auto result =
-            pool_.call(CallOptions{.deadline = Deadline::in(60s)}, write_garbage, garbage, bytes, Then::return_);
+            pool_.call(CallOptions{.deadline = Deadline::in(60s)}, write_garbage, garbage, bytes, Then::go_back);
         EXPECT_LT(std::chrono::steady_clock::now() - started, 5s);
         EXPECT_TRUE(result.ok()) << result.outcome().describe();
         EXPECT_EQ(board().runs.load(), round);
@@ -122,7 +122,7 @@ TEST_P(PoolGarbageTest, GarbageOverAMovedCallDoesNotBringTheArenaBackTwice) {
     const auto [garbage, bytes] = GetParam();
     const auto spoil = [garbage = garbage, bytes = bytes](std::span<long> values, bool die) {
         values[0] = -1;
-        return write_garbage(garbage, bytes, die ? Then::die : Then::return_);
+        return write_garbage(garbage, bytes, die ? Then::die : Then::go_back);
     };
     auto returned = pool_.apply(spoil, tests::counting_arena(2), false);
     ASSERT_TRUE(returned.ok()) << returned.outcome().describe();

@@ -25,8 +25,8 @@ struct Board {
 };
 
 /// Made before the first pool.
-inline const Shared<Board> the_board;
-[[nodiscard]] inline Board& board() { return *the_board; }
+inline const Shared<Board> kBoard;
+[[nodiscard]] inline Board& board() { return *kBoard; }
 
 inline void report_or_die(procrun::CallStep step) {
     board().steps.fetch_or(1U << static_cast<unsigned>(step));
