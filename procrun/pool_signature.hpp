@@ -294,12 +294,12 @@ void put_argument(ErasedCall& call, A&& argument, ImageMode writing_mode, int& i
             to.snapshot.emplace(std::forward<A>(argument));
         } else {
             if (to.mode == ImageMode::apply) to.mode = ImageMode::moved;
-            if constexpr (std::is_lvalue_reference_v<A>) {
-                to.lent = &argument;
-            } else if (to.mode == ImageMode::moved) {
-                to.moved.emplace(std::forward<A>(argument));
-            } else {
-                to.lent = &argument;
+            to.lent = &argument;
+            if constexpr (!std::is_lvalue_reference_v<A>) {
+                if (to.mode == ImageMode::moved) {
+                    to.lent = nullptr;
+                    to.moved.emplace(std::forward<A>(argument));
+                }
             }
         }
         if (to.extent_bytes() < ImageParameter<P>::kLeastBytes || to.mapped_bytes() == 0) {
