@@ -84,7 +84,6 @@ public:
 
     /// Has everything unmapped that was moved there. False when it had to be killed for that.
     bool let_go();
-    [[nodiscard]] bool has_moved() const noexcept { return mirror_.has_moved_but({}); }
     [[nodiscard]] bool has_moved_but(const ErasedCall& call) const noexcept {
         return mirror_.has_moved_but(call.images);
     }
