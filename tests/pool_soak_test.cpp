@@ -72,7 +72,7 @@ Both held_with(Pool& pool) {
 void expect_flat(const char* who, const Held& before, const Held& after) {
     constexpr std::size_t kSlack = 4;
     const std::uint64_t slack_kib = kSanitized ? 64 << 10 : 512;
-    EXPECT_LE(after.descriptors, before.descriptors) << who;
+    EXPECT_LE(after.descriptors, before.descriptors + kSlack) << who;
     EXPECT_LE(after.mappings, before.mappings + (kSanitized ? 256 : kSlack)) << who;
     EXPECT_LE(after.anonymous_kib, before.anonymous_kib + slack_kib) << who;
 }
@@ -162,8 +162,14 @@ private:
     Arena arena_ = tests::counting_arena(64);
 };
 
-/// The worker has nothing to do: an abandoned call may still be on its way to its end.
-Both settled(Pool& pool) {
+/// What is held when no value is left: the worker forgets at the next call what has ended here. How many chunks and
+/// deltas of living values it knows depends on which call came last.
+Both held_after(Pool& pool, std::size_t most, std::chrono::seconds time) {
+    {
+        Mixture mixture(pool);
+        EXPECT_GT(repeat(most, time, [&](std::size_t number) { mixture.call(number); }), 0U);
+    }
+    // An abandoned call may still be on its way to its end.
     static_cast<void>(tests::eventually([&] { return pool.status().idle_pids.size() == 1; }));
     static_cast<void>(pool.call(tests::answer));
     return held_with(pool);
@@ -171,12 +177,8 @@ Both settled(Pool& pool) {
 
 TEST(PoolSoakTest, MixedCallsHoldNothing) {
     Pool pool(tests::workers(1));
-    Mixture mixture(pool);
-    const auto call = [&](std::size_t number) { mixture.call(number); };
-    repeat(2'000, 20s, call);
-    const Both before = settled(pool);
-    EXPECT_GT(repeat(kSanitized ? 2'000 : 20'000, 30s, call), 0U);
-    expect_flat(before, settled(pool));
+    const Both before = held_after(pool, 2'000, 20s);
+    expect_flat(before, held_after(pool, kSanitized ? 2'000 : 20'000, 30s));
 }
 
 // A worker that is replaced again and again leaves nothing of itself.
