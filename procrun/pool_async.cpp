@@ -18,11 +18,6 @@
 #include "vmcow/sys/error.hpp"
 
 namespace procrun::detail {
-namespace {
-
-constexpr int kMostAttempts = 3;
-
-}  // namespace
 
 void PoolCore::start(const std::shared_ptr<AsyncCall>& call) {
     if (!is_mine()) return fail(call, {OutcomeKind::not_started, EPERM, "call through a pool of another process"});

@@ -21,10 +21,6 @@
 namespace procrun::detail {
 namespace {
 
-/// A call that its worker has not even seen is given to another one, but not for ever: what kills idle workers may go
-/// on doing so.
-constexpr int kMostAttempts = 3;
-
 /// Counts the forks that lie between this process and the first one of the program.
 std::uint64_t process_generation() noexcept {
     static std::atomic<std::uint64_t> generation{0};

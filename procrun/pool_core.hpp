@@ -92,6 +92,10 @@ private:
     };
     using Lock = std::unique_lock<std::mutex>;
 
+    /// A call that its worker has not even seen is given to another one, but not for ever: what kills idle workers may
+    /// go on doing so.
+    static constexpr int kMostAttempts = 8;
+
     [[nodiscard]] WarmProcess* take_idle(const ErasedCall& call);
     [[nodiscard]] WarmProcess* take_or_make(Lock& lock, ErasedCall& call, ErasedResult& result, bool& refused);
     [[nodiscard]] WarmProcess* make_worker(Lock& lock, ErasedCall& call, ErasedResult& result);
