@@ -129,7 +129,8 @@ TEST(SlotTest, ShrinkGivesTheTailBack) {
     Slot slot = Slot::reserve(5 * kHugeBytes);
     slot.shrink(kHugeBytes + 1);
     EXPECT_EQ(slot.bytes(), 2 * kHugeBytes);
-    EXPECT_TRUE(Slot::claim(slot.address() + 2 * kHugeBytes, 3 * kHugeBytes).has_value());
+    EXPECT_FALSE(Slot::claim(slot.address() + 2 * kHugeBytes, kHugeBytes).has_value()) << "kept free behind it";
+    EXPECT_TRUE(Slot::claim(slot.address() + 3 * kHugeBytes, 3 * kHugeBytes).has_value());
     slot.shrink(0);
     EXPECT_EQ(slot.bytes(), kHugeBytes) << "a slot is never empty";
     slot.shrink(kHugeBytes);
@@ -309,7 +310,7 @@ TEST(InheritedSlotTest, ImageCanBeWhereTheParentHasIt) {
 /// All that is left of the region in which `first` is the only slot.
 std::vector<Slot> take_rest_of_region(const Slot& first) {
     std::vector<Slot> taken;
-    std::byte* end = first.address() + first.bytes();
+    std::byte* end = first.address() + first.bytes() + kHugeBytes;  // that much is kept free behind it
     for (std::size_t step = std::size_t{1} << 40; step >= kHugeBytes; step /= 2) {
         while (auto slot = Slot::claim(end, step)) {
             end += step;

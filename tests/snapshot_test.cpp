@@ -255,19 +255,19 @@ TEST(AdoptTest, FileThatIsNotSealedIsRefused) {
     EXPECT_NE(refusal(UniqueFd(), 1).find("not sealed"), std::string::npos);
 }
 
-TEST(AdoptTest, ExtentThatDoesNotEndInTheLastPageIsRefused) {
+TEST(AdoptTest, ExtentThatEndsBeforeTheLastPageOrNowhereIsRefused) {
     struct Case {
         std::uint64_t file;
         std::uint64_t extent;
     };
     for (const auto& [file, extent] :
-         {Case{0, 0}, Case{0, 1}, Case{kPageBytes, kPageBytes + 1}, Case{kPageBytes - 1, 1}, Case{kPageBytes + 1, 1},
-          Case{2 * kPageBytes, 0}, Case{2 * kPageBytes, kPageBytes}, Case{3 * kPageBytes, kPageBytes + 1},
-          Case{kPageBytes, UINT64_MAX}, Case{kPageBytes, UINT64_MAX - kPageBytes + 2}}) {
+         {Case{0, 0}, Case{0, 1}, Case{kPageBytes - 1, 1}, Case{kPageBytes + 1, 1}, Case{2 * kPageBytes, 0},
+          Case{2 * kPageBytes, kPageBytes}, Case{3 * kPageBytes, kPageBytes + 1}, Case{kPageBytes, UINT64_MAX},
+          Case{kPageBytes, UINT64_MAX - kPageBytes + 2}}) {
         EXPECT_NE(refusal(sealed_file({}, file), extent).find("extent"), std::string::npos) << file << " " << extent;
     }
     for (const auto& [file, extent] : {Case{kPageBytes, 0}, Case{kPageBytes, 1}, Case{kPageBytes, kPageBytes},
-                                       Case{2 * kPageBytes, kPageBytes + 1}}) {
+                                       Case{2 * kPageBytes, kPageBytes + 1}, Case{kPageBytes, kPageBytes + 1}}) {
         SnapshotParts parts;
         parts.base = sealed_file({}, file);
         parts.extent_bytes = extent;

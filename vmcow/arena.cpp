@@ -1,6 +1,7 @@
 #include "vmcow/arena.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,18 +45,6 @@ int drop_write_access(int fd) noexcept {
     return error;
 }
 
-/// The address space that was asked for or, under a limit (RLIMIT_AS), the largest part of it that there is: the arena
-/// then says so through `reserved_bytes`, and where it ends through ENOMEM.
-Slot reserve_most(std::size_t bytes) {
-    for (std::size_t wanted = bytes;; wanted /= 2) {
-        try {
-            return Slot::reserve(wanted);
-        } catch (const std::system_error&) {
-            if (wanted <= kHugeBytes) throw;
-        }
-    }
-}
-
 std::uint64_t next_image_id() noexcept {
     static std::atomic<std::uint64_t> next{1};
     return next.fetch_add(1, std::memory_order_relaxed);
@@ -68,7 +57,7 @@ public:
     explicit Image(ArenaOptions options)
         : options_(std::move(options)),
           fd_(sys::create_memfd(options_.name)),
-          slot_(reserve_most(options_.reserve_bytes)) {
+          slot_(Slot::reserve_up_to(options_.reserve_bytes, kHugeBytes)) {
         enlist();
     }
     ~Image() override { delist(); }
@@ -80,23 +69,44 @@ public:
             sys::throw_error(ENOMEM, "grow image '" + options_.name + "' past the " + std::to_string(slot_.bytes()) +
                                          " bytes reserved for it");
         }
-        if (start + bytes > capacity_) {
-            const bool piecemeal = populate && extent_ >= kHugeBytes && bytes < step();
-            grow(std::max(start + bytes, piecemeal ? round_down(extent_ + step(), kHugeBytes) : 0), populate);
+        const std::size_t end = start + bytes;
+        const bool piecemeal = populate && extent_ >= kHugeBytes && bytes < step();
+        const std::size_t ahead = std::max(end, piecemeal ? round_down(extent_ + step(), kHugeBytes) : 0);
+        if (end > capacity_) grow(ahead);
+        if (end > populated_) {
+            if (populate) make_huge(std::min(ahead, slot_.bytes()));
+            populated_ = std::max(populated_, end);
         }
-        extent_ = start + bytes;
+        extent_ = end;
         return slot_.address() + start;
+    }
+
+    void make_room(std::size_t bytes) {
+        rlimit limit{};
+        ::getrlimit(RLIMIT_FSIZE, &limit);  // past it the kernel would send a signal
+        const std::size_t most = std::min<std::size_t>(slot_.bytes(), round_down(limit.rlim_cur, kPageBytes));
+        if (most <= extent_) return;
+        const std::size_t wanted = bytes < most - extent_ ? round_up(extent_ + bytes, kHugeBytes) : most;
+        if (std::min(wanted, most) > capacity_) extend_file(std::min(wanted, most));
+    }
+
+    void set_extent(std::size_t bytes) {
+        VMCOW_ASSERT(bytes >= extent_ && bytes <= capacity_);
+        extent_ = bytes;
+        populated_ = std::max(populated_, extent_);
     }
 
     Snapshot freeze() {
         // In a function process the pages that it has written would be gone before the seal is refused.
         if (!writable_) check(EPERM, "seal");
-        if (capacity_ == 0) grow(kPageBytes, false);
+        if (capacity_ == 0) grow(kPageBytes);
         const std::scoped_lock lock(fork_lock());
         const std::size_t bytes = std::max(round_up(extent_, kPageBytes), kPageBytes);
         if (bytes != capacity_) cut(bytes);
-        // Sealing is refused while any of this is mapped writable; the read-only mapping is made by ReadOnlyImage.
-        check(sys::reserve_at(slot_.address(), slot_.bytes()), "unmap");
+        // Sealing is refused while any of this is mapped writable. What takes the place of that mapping does so at
+        // once: another thread may be reading.
+        check(sys::map_file_at(slot_.address(), bytes, sys::MapMode::read_only, fd_.get(), 0), "protect");
+        if (bytes < slot_.bytes()) check(sys::reserve_at(slot_.address() + bytes, slot_.bytes() - bytes), "unmap");
         try {
             sys::seal_memfd(fd_.get(), options_.name);
         } catch (...) {
@@ -150,28 +160,40 @@ private:
     void cut(std::size_t capacity) {
         sys::resize_memfd(fd_.get(), capacity, options_.name);
         capacity_ = capacity;
+        populated_ = std::min(populated_, capacity);
         huge_bytes_ = std::min<std::uint64_t>(huge_bytes_, round_down(capacity, kHugeBytes));
     }
 
-    void grow(std::size_t extent, bool populate) {
-        // A capacity that is no multiple of 2 MiB is one that was not collapsed: the next growth begins with that
-        // chunk.
+    static bool is_large(std::size_t extent) noexcept { return extent > kHugeBytes - kPageBytes; }
+
+    void grow(std::size_t extent) {
         constexpr std::size_t kLargestSmall = kHugeBytes - kPageBytes;
-        const bool large = extent > kLargestSmall;
-        const std::size_t wanted = large
+        const std::size_t wanted = is_large(extent)
                                        ? round_up(extent, kHugeBytes)
                                        : std::clamp(std::bit_ceil(extent), std::size_t{16} * kPageBytes, kLargestSmall);
-        const std::size_t capacity = std::min(wanted, slot_.bytes());
+        extend_file(std::min(wanted, slot_.bytes()));
+    }
+
+    void extend_file(std::size_t capacity) {
         const std::scoped_lock lock(fork_lock());
         sys::resize_memfd(fd_.get(), capacity, options_.name);
         if (const int error = map_for_writing(capacity_, capacity); error != 0) {
             sys::resize_memfd(fd_.get(), capacity_, options_.name);
             check(error, "map");
         }
-        const std::size_t from = round_down(capacity_, kHugeBytes);
         capacity_ = capacity;
         id_ = next_image_id();
-        if (large && populate && options_.pages == PagePolicy::automatic) collapse(from, capacity);
+    }
+
+    /// Puts what is not in use yet, up to `end`, into huge pages, whole chunks of which the file has.
+    void make_huge(std::size_t end) {
+        if (!is_large(end) || options_.pages != PagePolicy::automatic) return;
+        const std::size_t from = round_down(populated_, kHugeBytes);
+        const std::size_t to = std::min(round_up(end, kHugeBytes), round_down(capacity_, kHugeBytes));
+        if (to <= from) return;
+        const std::scoped_lock lock(fork_lock());
+        collapse(from, to);
+        populated_ = to;
     }
 
     void collapse(std::size_t from, std::size_t to) noexcept {
@@ -225,8 +247,9 @@ private:
     std::uint64_t id_ = next_image_id();
     Slot slot_;
     std::size_t extent_ = 0;
-    std::size_t capacity_ = 0;  // bytes in the file and mapped
-    bool writable_ = true;      // not in a function process, which has a private copy
+    std::size_t capacity_ = 0;   // bytes in the file and mapped
+    std::size_t populated_ = 0;  // of these, up to where pages may exist
+    bool writable_ = true;       // not in a function process, which has a private copy
     std::uint64_t huge_bytes_ = 0;
     int collapse_error_ = 0;
 };
@@ -282,6 +305,8 @@ const std::string& Arena::name() const noexcept { return image_->name(); }
 std::size_t Arena::reserved_bytes() const noexcept { return image_->reserved_bytes(); }
 ImagePages Arena::pages() const noexcept { return image_->pages(); }
 int Arena::fd() const noexcept { return owned().fd(); }
+void Arena::make_room(std::size_t bytes) { owned().make_room(bytes); }
+void Arena::set_extent(std::uint64_t bytes) noexcept { image_->set_extent(bytes); }
 
 Snapshot Arena::freeze() && {
     Snapshot frozen = owned().freeze();

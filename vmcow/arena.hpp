@@ -94,7 +94,8 @@ public:
     /// Seals the image. It stays mapped at the same address, read-only.
     /// Throws: std::system_error -- EBUSY while another process maps it writable, EPERM in a function process; the
     ///         arena is as before. ENOMEM: the image may be gone.
-    /// Cost:   two remaps and a walk over the file's pages: 0.3 ms for 1 GiB in huge pages, 50 ms in small ones.
+    /// Cost:    three remaps and a walk over the file's pages: 0.3 ms for 1 GiB in huge pages, 50 ms in small ones.
+    /// Threads: others can read the image meanwhile.
     [[nodiscard]] Snapshot freeze() &&;
 
     /// For those who map the arena in another process: a number that changes whenever the file behind it grows, and
@@ -107,6 +108,11 @@ public:
     [[nodiscard]] int read_only_fd() const;
     [[nodiscard]] std::weak_ptr<const void> liveness() const noexcept;
     [[nodiscard]] const std::string& name() const noexcept;
+    /// Extends the file, though not the image, by up to `bytes` that take no memory: another process that has it mapped
+    /// can write behind the image then. Throws: std::system_error -- ENOMEM.
+    void make_room(std::size_t bytes);
+    /// Such a process has written there. Pre: from `extent_bytes()` to `mapped_bytes()`.
+    void set_extent(std::uint64_t bytes) noexcept;
     /// Notes who has to be called back before the arena is used again, and takes that note away.
     void lend(std::shared_ptr<Loan> loan) noexcept { loan_ = std::move(loan); }
     [[nodiscard]] std::shared_ptr<Loan> take_loan() noexcept { return std::move(loan_); }

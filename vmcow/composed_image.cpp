@@ -1,6 +1,7 @@
 #include "vmcow/composed_image.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <mutex>
 #include <utility>
@@ -11,8 +12,12 @@
 #include "vmcow/sys/memory.hpp"
 
 namespace vmcow {
-ComposedImage::ComposedImage(std::shared_ptr<const Layers> layers)
-    : layers_(std::move(layers)), slot_(Slot::reserve(layers_->mapped_bytes())) {
+
+ComposedImage::ComposedImage(std::shared_ptr<const Layers> layers, std::size_t room_bytes)
+    : layers_(std::move(layers)),
+      slot_(Slot::reserve_up_to(layers_->mapped_bytes() + room_bytes, layers_->mapped_bytes())),
+      extent_bytes_(layers_->extent_bytes()),
+      mapped_bytes_(layers_->mapped_bytes()) {
     reset();
     enlist();
 }
@@ -21,7 +26,7 @@ ComposedImage::~ComposedImage() { delist(); }
 
 std::vector<PageRun> ComposedImage::private_runs(sys::PageScanMethod method) const {
     std::vector<PageRun> runs;
-    sys::PageScanner(method).private_pages(reinterpret_cast<std::uintptr_t>(data()), layers_->mapped_bytes(), runs);
+    sys::PageScanner(method).private_pages(reinterpret_cast<std::uintptr_t>(data()), mapped_bytes_, runs);
     return runs;
 }
 
@@ -42,27 +47,48 @@ bool ComposedImage::differs(PageIndex page) const noexcept {
     return std::memcmp(data() + page.byte_offset(), layers_->page(page), kPageBytes) != 0;
 }
 
-std::shared_ptr<const Layers> ComposedImage::capture() const {
+std::shared_ptr<const Layers> ComposedImage::capture(Layers::DeltaMaker make) const {
     std::vector<PageIndex> changed;
     for (const PageRun& run : private_runs(sys::best_page_scan())) {
         for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
             if (differs(page)) changed.push_back(page);
         }
     }
-    if (changed.empty()) return layers_;
+    if (changed.empty() && extent_bytes_ == layers_->extent_bytes()) return layers_;
     return layers_->with_changes(
-        changed, [&](std::size_t i) { return data() + changed[i].byte_offset(); }, Delta::copy_of);
+        changed, [&](std::size_t i) { return data() + changed[i].byte_offset(); }, make, extent_bytes_);
+}
+
+void ComposedImage::commit() { layers_ = capture(Delta::stored_copy_of); }
+
+void ComposedImage::grow(std::uint64_t extent_bytes) {
+    const std::size_t mapped = std::max(mapped_bytes_, round_up(extent_bytes, kPageBytes));
+    const auto check = [&](int error) {
+        if (error != 0) sys::throw_error(error, "grow a view of image '" + layers_->base().name() + "'");
+    };
+    if (mapped > slot_.bytes()) check(ENOMEM);
+    if (mapped > mapped_bytes_) {
+        const std::scoped_lock lock(fork_lock());
+        std::byte* const end = data() + mapped_bytes_;
+        check(sys::map_memory_at(end, mapped - mapped_bytes_));
+        mapped_bytes_ = mapped;
+        check(sys::keep_out_of_children(end, static_cast<std::size_t>(data() + mapped - end)));
+    }
+    extent_bytes_ = std::max(extent_bytes_, extent_bytes);
 }
 
 void ComposedImage::reset() {
     const std::scoped_lock lock(fork_lock());
-    if (const int error = layers_->map_at(data()); error != 0) {
-        sys::throw_error(error, "map a view of image '" + layers_->base().name() + "'");
-    }
+    int error = layers_->map_at(data());
+    const std::size_t mapped = layers_->mapped_bytes();
+    if (error == 0 && mapped_bytes_ > mapped) error = sys::reserve_at(data() + mapped, mapped_bytes_ - mapped);
+    if (error != 0) sys::throw_error(error, "map a view of image '" + layers_->base().name() + "'");
+    mapped_bytes_ = mapped;
+    extent_bytes_ = layers_->extent_bytes();
 }
 
 void ComposedImage::make_read_only() {
-    if (const int error = sys::make_read_only(data(), layers_->mapped_bytes()); error != 0) {
+    if (const int error = sys::make_read_only(data(), mapped_bytes_); error != 0) {
         sys::throw_error(error, "protect a view of image '" + layers_->base().name() + "'");
     }
     writable_ = false;
@@ -74,16 +100,16 @@ WritableRange ComposedImage::writable() const noexcept {
     return {reinterpret_cast<std::uintptr_t>(data()), layers.mapped_bytes(), sys::total_pages(layers.placed())};
 }
 
-void ComposedImage::before_fork() { for_child_ = writable_ ? capture() : layers_; }
+void ComposedImage::before_fork() { for_child_ = writable_ ? capture(Delta::copy_of) : layers_; }
 
 void ComposedImage::forget_fork() noexcept { for_child_.reset(); }
 
-int ComposedImage::reserve_again() noexcept { return sys::reserve_hole(data(), layers_->mapped_bytes()); }
+int ComposedImage::reserve_again() noexcept { return sys::reserve_hole(data(), mapped_bytes_); }
 
 int ComposedImage::compose_again() noexcept {
     std::swap(layers_, for_child_);
     if (const int error = layers_->map_at(data()); error != 0) return error;
-    return writable_ ? 0 : sys::make_read_only(data(), layers_->mapped_bytes());
+    return writable_ ? 0 : sys::make_read_only(data(), mapped_bytes_);
 }
 
 }  // namespace vmcow

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "vmcow/layers.hpp"
@@ -15,18 +17,24 @@ namespace vmcow {
 /// the child's mapping begins with.
 class ComposedImage final : public MappedImage {
 public:
-    /// Throws: std::system_error -- ENOMEM.
-    explicit ComposedImage(std::shared_ptr<const Layers> layers);
+    /// With `room_bytes` of addresses behind it to grow into, or as many as there are. Throws: std::system_error --
+    /// ENOMEM.
+    explicit ComposedImage(std::shared_ptr<const Layers> layers, std::size_t room_bytes = 0);
     ~ComposedImage() override;
 
     [[nodiscard]] std::byte* data() const noexcept { return slot_.address(); }
+    [[nodiscard]] std::uint64_t extent_bytes() const noexcept { return extent_bytes_; }
     [[nodiscard]] const std::shared_ptr<const Layers>& layers() const noexcept { return layers_; }
 
     /// The private pages, ascending, without those that were placed when the mapping was made.
     [[nodiscard]] std::vector<PageRun> copied_runs(sys::PageScanMethod method) const;
     [[nodiscard]] PageChanges changes(sys::PageScanMethod method) const;
     /// The layers below and, if anything differs from them, one more.
-    [[nodiscard]] std::shared_ptr<const Layers> capture() const;
+    [[nodiscard]] std::shared_ptr<const Layers> capture(Layers::DeltaMaker make) const;
+    /// The same, and from now on it counts from there.
+    void commit();
+    /// Extends it with zeros. Throws: std::system_error -- ENOMEM; it is as before.
+    void grow(std::uint64_t extent_bytes);
     /// Maps the layers again: all changes are gone. Throws: std::system_error -- ENOMEM.
     void reset();
     /// From now on nothing can be written. Throws: std::system_error -- ENOMEM.
@@ -46,6 +54,8 @@ private:
 
     std::shared_ptr<const Layers> layers_;
     Slot slot_;
+    std::uint64_t extent_bytes_;
+    std::size_t mapped_bytes_;
     bool writable_ = true;
     std::shared_ptr<const Layers> for_child_;
 };

@@ -46,7 +46,7 @@ std::uint64_t next_id() noexcept {
 Delta::Delta(std::shared_ptr<const ReadOnlyImage> image, std::uint64_t offset, std::vector<PageIndex> pages)
     : image_(std::move(image)),
       data_(image_->data() + offset),
-      offset_(offset),
+      offset_(image_->file_offset() + offset),
       pages_(std::move(pages)),
       id_(next_id()) {}
 
@@ -102,6 +102,11 @@ std::shared_ptr<const Delta> Delta::lying_in(std::shared_ptr<const ReadOnlyImage
     if (!fits) sys::throw_error(EBADMSG, "received delta: it does not lie within its file");
     std::vector<PageIndex> pages = checked_table(image->data() + offset + count.bytes(), count, image_pages);
     return std::shared_ptr<const Delta>(new Delta(std::move(image), offset, std::move(pages)));
+}
+
+std::shared_ptr<const Delta> Delta::filling(std::shared_ptr<const ReadOnlyImage> image, std::vector<PageIndex> pages) {
+    VMCOW_ASSERT(!pages.empty() && image->bytes() == pages.size() * kPageBytes);
+    return std::shared_ptr<const Delta>(new Delta(std::move(image), 0, std::move(pages)));
 }
 
 std::vector<PageIndex> Delta::checked_table(const std::byte* table, PageCount count, PageCount image_pages) {

@@ -43,6 +43,11 @@ public:
                                                                std::uint64_t offset, PageCount count,
                                                                PageCount image_pages);
 
+    /// A delta whose table is known already: `image` holds these pages, one behind the other, and nothing else.
+    /// Pre: `pages` is not empty and strictly ascending.
+    [[nodiscard]] static std::shared_ptr<const Delta> filling(std::shared_ptr<const ReadOnlyImage> image,
+                                                              std::vector<PageIndex> pages);
+
     /// The table of `count` pages that lies at `table`, copied before it is looked at: whoever wrote it may still be
     /// able to change it. Throws: std::system_error -- EBADMSG: not ascending within the image.
     [[nodiscard]] static std::vector<PageIndex> checked_table(const std::byte* table, PageCount count,

@@ -1,6 +1,7 @@
 #include "vmcow/layers.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <tuple>
@@ -21,8 +22,11 @@ std::uint64_t next_id() noexcept {
 
 Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
                std::vector<std::shared_ptr<const Delta>> deltas)
-    : id_(next_id()), base_(std::move(base)), extent_bytes_(extent_bytes), deltas_(std::move(deltas)) {
-    VMCOW_ASSERT(extent_bytes_ <= base_->bytes());
+    : id_(next_id()),
+      base_(std::move(base)),
+      extent_bytes_(extent_bytes),
+      mapped_bytes_(std::max(base_->bytes(), round_up(extent_bytes, kPageBytes))),
+      deltas_(std::move(deltas)) {
     struct Entry {
         PageIndex page;
         std::size_t depth;  // 0 is the newest
@@ -31,6 +35,7 @@ Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_b
     std::vector<Entry> entries;
     for (std::size_t depth = 0; depth < deltas_.size(); ++depth) {
         const auto pages = deltas_[deltas_.size() - 1 - depth]->pages();
+        VMCOW_ASSERT(pages.back().byte_offset() < mapped_bytes_);
         for (std::size_t i = 0; i < pages.size(); ++i) entries.push_back({pages[i], depth, {i}});
     }
     std::sort(entries.begin(), entries.end(),
@@ -76,12 +81,25 @@ Layers::Source Layers::source(PageIndex index) const noexcept {
             return {piece.delta->id(), piece.delta->content(piece.stored + (index - piece.run.first))};
         }
     }
-    return {0, base_->data() + index.byte_offset()};
+    return {0, base_page(index)};
+}
+
+const std::byte* Layers::base_page(PageIndex index) const noexcept {
+    alignas(64) static constexpr std::array<std::byte, kPageBytes> kZeros{};
+    return index.byte_offset() < base_->bytes() ? base_->data() + index.byte_offset() : kZeros.data();
 }
 
 int Layers::map_at(std::byte* address) const noexcept {
     constexpr sys::MapMode kMode = sys::MapMode::private_write;
-    if (const int error = sys::map_file_at(address, mapped_bytes(), kMode, base_->fd(), 0); error != 0) return error;
+    const std::size_t base_bytes = base_->bytes();
+    if (const int error = sys::map_file_at(address, base_bytes, kMode, base_->fd(), base_->file_offset()); error != 0) {
+        return error;
+    }
+    if (mapped_bytes_ > base_bytes) {
+        if (const int error = sys::map_memory_at(address + base_bytes, mapped_bytes_ - base_bytes); error != 0) {
+            return error;
+        }
+    }
     for (const Piece& piece : pieces_) {
         std::byte* const at = address + piece.run.first.byte_offset();
         if (!piece.mapped) {
@@ -92,7 +110,7 @@ int Layers::map_at(std::byte* address) const noexcept {
                                            piece.delta->file_offset() + piece.stored.byte_offset());
         if (error != 0) return error;
     }
-    return sys::keep_out_of_children(address, mapped_bytes());
+    return sys::keep_out_of_children(address, mapped_bytes_);
 }
 
 std::vector<PageIndex> Layers::delta_pages() const {
@@ -106,18 +124,19 @@ std::vector<PageIndex> Layers::delta_pages() const {
 
 std::shared_ptr<const Layers> Layers::with_changes(std::span<const PageIndex> pages,
                                                    const std::function<const std::byte*(std::size_t)>& content,
-                                                   DeltaMaker make) const {
-    if (pages.empty()) return std::make_shared<const Layers>(base_, extent_bytes_, deltas_);
+                                                   DeltaMaker make, std::uint64_t extent_bytes) const {
+    const std::uint64_t extent = std::max(extent_bytes, extent_bytes_);
+    if (pages.empty()) return std::make_shared<const Layers>(base_, extent, deltas_);
     if (deltas_.size() < kMaxDeltas) {
         auto deltas = deltas_;
         deltas.push_back(make(pages, content));
-        return std::make_shared<const Layers>(base_, extent_bytes_, std::move(deltas));
+        return std::make_shared<const Layers>(base_, extent, std::move(deltas));
     }
     std::vector<PageIndex> all;
     std::vector<const std::byte*> sources;
     const auto add = [&](PageIndex at, const std::byte* source) {
         // What lies below now is the base, and what is again as it was there goes (I6).
-        if (std::memcmp(source, base_->data() + at.byte_offset(), kPageBytes) == 0) return;
+        if (std::memcmp(source, base_page(at), kPageBytes) == 0) return;
         all.push_back(at);
         sources.push_back(source);
     };
@@ -131,17 +150,18 @@ std::shared_ptr<const Layers> Layers::with_changes(std::span<const PageIndex> pa
     for (; next < pages.size(); ++next) add(pages[next], content(next));
     std::vector<std::shared_ptr<const Delta>> deltas;
     if (!all.empty()) deltas.push_back(make(all, [&](std::size_t i) { return sources[i]; }));
-    return std::make_shared<const Layers>(base_, extent_bytes_, std::move(deltas));
+    return std::make_shared<const Layers>(base_, extent, std::move(deltas));
 }
 
-std::shared_ptr<const Layers> Layers::with_delta(const std::shared_ptr<const Delta>& delta) const {
+std::shared_ptr<const Layers> Layers::with_delta(const std::shared_ptr<const Delta>& delta,
+                                                 std::uint64_t extent_bytes) const {
     if (deltas_.size() >= kMaxDeltas) {
         return with_changes(
-            delta->pages(), [&](std::size_t i) { return delta->content({i}); }, Delta::copy_of);
+            delta->pages(), [&](std::size_t i) { return delta->content({i}); }, Delta::copy_of, extent_bytes);
     }
     auto deltas = deltas_;
     deltas.push_back(delta);
-    return std::make_shared<const Layers>(base_, extent_bytes_, std::move(deltas));
+    return std::make_shared<const Layers>(base_, std::max(extent_bytes, extent_bytes_), std::move(deltas));
 }
 
 }  // namespace vmcow

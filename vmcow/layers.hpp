@@ -20,6 +20,9 @@ namespace vmcow {
 ///     delta 1     [1][2][3]             …      a long run: a mapping of the delta's memfd over it
 ///     delta 2           [3]      [6]    …      short runs: copied into place, which costs less than a mapping each
 ///
+/// An image that has grown since its base was sealed is longer than that: behind the base lies what the deltas hold,
+/// and zeros where none of them holds anything.
+///
 /// Immutable after construction.
 class Layers {
 public:
@@ -31,7 +34,7 @@ public:
     /// Runs past this number are copied, however long: vm.max_map_count is 65 530 for the whole process.
     static constexpr std::size_t kMaxMappedRuns = 256;
 
-    /// Pre: `extent_bytes` lies in the last page of the base, or is 0; every delta lies within the base.
+    /// Pre: every page of a delta lies within the base or the extent.
     Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
            std::vector<std::shared_ptr<const Delta>> deltas);
 
@@ -41,9 +44,10 @@ public:
     [[nodiscard]] const std::shared_ptr<const ReadOnlyImage>& shared_base() const noexcept { return base_; }
     [[nodiscard]] const std::vector<std::shared_ptr<const Delta>>& deltas() const noexcept { return deltas_; }
     [[nodiscard]] std::uint64_t extent_bytes() const noexcept { return extent_bytes_; }
-    [[nodiscard]] std::size_t mapped_bytes() const noexcept { return base_->bytes(); }
+    /// Whole pages: those of the base, or of the extent if it is longer.
+    [[nodiscard]] std::size_t mapped_bytes() const noexcept { return mapped_bytes_; }
 
-    /// The bytes of one page. Cost: a binary search over the runs of the deltas.
+    /// The bytes of one page; zeros behind the image. Cost: a binary search over the runs of the deltas.
     [[nodiscard]] const std::byte* page(PageIndex index) const noexcept { return source(index).bytes; }
     /// The same, with the delta that it comes from: 0 for the base. Memory of a delta that has ended may be used again,
     /// so that of two sources only the numbers can be compared.
@@ -53,7 +57,10 @@ public:
     };
     [[nodiscard]] Source source(PageIndex index) const noexcept;
 
-    /// Builds the private, writable mapping of all layers at `address`.
+    /// The base is all that there is.
+    [[nodiscard]] bool is_base_alone() const noexcept { return deltas_.empty() && mapped_bytes_ == base_->bytes(); }
+
+    /// Builds the private, writable mapping of all layers at `address`; what lies behind the base is anonymous memory.
     /// Returns 0 or the errno. Async-signal-safe. Cost: a mapping, one more for each long run, a page copy for each
     /// page of a short one.
     [[nodiscard]] int map_at(std::byte* address) const noexcept;
@@ -68,13 +75,15 @@ public:
     using DeltaMaker = std::shared_ptr<const Delta> (*)(std::span<const PageIndex>,
                                                         const std::function<const std::byte*(std::size_t)>&);
     /// These layers with `pages` changed, the bytes of `pages[i]` being at `content(i)`: one delta more, or, at the
-    /// largest depth, a single one of all pages that differ from the base (I6).
+    /// largest depth, a single one of all pages that differ from the base (I6). The image becomes `extent_bytes` long,
+    /// if it is not longer already.
     /// Pre: ascending, within the image. Throws: std::system_error -- EMFILE, ENOMEM.
     [[nodiscard]] std::shared_ptr<const Layers> with_changes(
-        std::span<const PageIndex> pages, const std::function<const std::byte*(std::size_t)>& content,
-        DeltaMaker make) const;
+        std::span<const PageIndex> pages, const std::function<const std::byte*(std::size_t)>& content, DeltaMaker make,
+        std::uint64_t extent_bytes = 0) const;
     /// These layers with one delta more, merged with those below at the largest depth. Throws: as above.
-    [[nodiscard]] std::shared_ptr<const Layers> with_delta(const std::shared_ptr<const Delta>& delta) const;
+    [[nodiscard]] std::shared_ptr<const Layers> with_delta(const std::shared_ptr<const Delta>& delta,
+                                                           std::uint64_t extent_bytes = 0) const;
 
 private:
     /// Neighbouring pages that lie in one delta one after the other.
@@ -85,12 +94,15 @@ private:
         bool mapped;
     };
 
+    /// What lies below all deltas.
+    [[nodiscard]] const std::byte* base_page(PageIndex index) const noexcept;
     void append_page(PageIndex page, PageIndex stored, const Delta* delta);
     void choose_mapped();
 
     std::uint64_t id_;
     std::shared_ptr<const ReadOnlyImage> base_;
     std::uint64_t extent_bytes_;
+    std::size_t mapped_bytes_;
     std::vector<std::shared_ptr<const Delta>> deltas_;
     std::vector<Piece> pieces_;  // ascending, disjoint
     std::vector<PageRun> placed_;

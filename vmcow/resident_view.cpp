@@ -1,6 +1,7 @@
 #include "vmcow/resident_view.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <iterator>
@@ -51,12 +52,43 @@ void ResidentView::map_anew() {
     whole_ = false;
     pages_.clear();
     changed_.clear();
-    const std::scoped_lock lock(fork_lock());
-    if (const int error = snapshot_.layers()->map_at(slot_.address()); error != 0) {
-        sys::throw_error(error, "map image '" + snapshot_.name() + "'");
+    {
+        const std::scoped_lock lock(fork_lock());
+        if (const int error = snapshot_.layers()->map_at(slot_.address()); error != 0) {
+            sys::throw_error(error, "map image '" + snapshot_.name() + "'");
+        }
     }
+    mapped_bytes_ = std::max(mapped_bytes_, snapshot_.layers()->mapped_bytes());
+    resize(snapshot_.layers()->mapped_bytes());
+    extent_bytes_ = snapshot_.extent_bytes();
     whole_ = true;
     add_pages(snapshot_.layers()->placed());
+}
+
+/// What is mapped behind the image is memory of its own.
+void ResidentView::resize(std::size_t mapped_bytes) {
+    if (mapped_bytes == mapped_bytes_) return;
+    const auto check = [&](int error) {
+        if (error != 0) sys::throw_error(error, "resize a view of image '" + snapshot_.name() + "'");
+    };
+    if (mapped_bytes > slot_.bytes()) check(ENOMEM);
+    const std::scoped_lock lock(fork_lock());
+    if (mapped_bytes > mapped_bytes_) {
+        std::byte* const end = slot_.address() + mapped_bytes_;
+        check(sys::map_memory_at(end, mapped_bytes - mapped_bytes_));
+        check(sys::keep_out_of_children(end, mapped_bytes - mapped_bytes_));
+    } else {
+        check(sys::reserve_at(slot_.address() + mapped_bytes, mapped_bytes_ - mapped_bytes));
+        const auto is_gone = [&](PageIndex page) { return page.byte_offset() >= mapped_bytes; };
+        std::erase_if(pages_, [&](const Page& page) { return is_gone(page.index); });
+        std::erase_if(changed_, is_gone);
+    }
+    mapped_bytes_ = mapped_bytes;
+}
+
+void ResidentView::grow(std::uint64_t extent_bytes) {
+    resize(std::max(mapped_bytes_, round_up(extent_bytes, kPageBytes)));
+    extent_bytes_ = std::max(extent_bytes_, extent_bytes);
 }
 
 void ResidentView::refresh(PageIndex page, const std::byte* source) noexcept {
@@ -103,12 +135,16 @@ void ResidentView::restore_by(Preparation& how) {
 
 void ResidentView::restore() {
     Preparation how = Preparation::clean;
+    resize(snapshot_.layers()->mapped_bytes());
+    extent_bytes_ = snapshot_.extent_bytes();
     restore_by(how);
     if (how != Preparation::clean) restored_ = how;
 }
 
 Preparation ResidentView::prepare(const Snapshot& wanted, bool base_may_have_changed) {
     VMCOW_ASSERT(wanted.layers()->shared_base() == snapshot_.layers()->shared_base());
+    resize(wanted.layers()->mapped_bytes());
+    extent_bytes_ = wanted.extent_bytes();
     if (base_may_have_changed) {
         changed_.clear();
         for (const Page& page : pages_) changed_.push_back(page.index);
@@ -138,6 +174,8 @@ void ResidentView::rebase(const Snapshot& wanted, Preparation& how) {
         const bool same = wanted.layers()->source(page).delta == snapshot_.layers()->source(page).delta;
         return same && !std::binary_search(changed_.begin(), changed_.end(), page);
     });
+    // What only the old one had lies behind the new one's end.
+    std::erase_if(candidates, [&](PageIndex page) { return page.byte_offset() >= mapped_bytes_; });
     const Snapshot old = std::exchange(snapshot_, wanted);
     if (!whole_ || PageCount{candidates.size()} > budget_ || !refreshing_pays(candidates.size())) {
         how = Preparation::unrelated;
@@ -163,7 +201,7 @@ PageCount ResidentView::add_pages(const std::vector<PageRun>& runs) {
         for (PageIndex index = run.first; index < run.end(); index = index + PageCount{1}) {
             while (known != pages_.end() && known->index < index) merged.push_back(*known++);
             if (known != pages_.end() && known->index == index) continue;
-            merged.push_back({index, snapshot_.page(index)});
+            merged.push_back({index, snapshot_.layers()->page(index)});
         }
     }
     merged.insert(merged.end(), known, pages_.end());
@@ -173,15 +211,14 @@ PageCount ResidentView::add_pages(const std::vector<PageRun>& runs) {
 }
 
 void ResidentView::find_sources() {
-    for (Page& page : pages_) page.source = snapshot_.page(page.index);
+    for (Page& page : pages_) page.source = snapshot_.layers()->page(page.index);
 }
 
 void ResidentView::find_changes(const sys::PageScanner& scanner, bool faulted) {
     if (faulted) {
         std::vector<PageRun> runs;
         const bool was_whole = std::exchange(whole_, false);  // until it is known what was written to
-        scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), snapshot_.layers()->mapped_bytes(),
-                              runs);
+        scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_, runs);
         copied_ += add_pages(runs);
         whole_ = was_whole;
     }
@@ -197,13 +234,15 @@ void ResidentView::find_changes(const sys::PageScanner& scanner, bool faulted) {
 
 std::uint64_t ResidentView::changed_bytes() const noexcept {
     std::uint64_t sum = 0;
-    for (const PageIndex index : changed_) sum += differing_bytes(page(index), snapshot_.page(index));
+    for (const PageIndex index : changed_) sum += differing_bytes(page(index), snapshot_.layers()->page(index));
     return sum;
 }
 
 void ResidentView::accept(const Snapshot& result) {
     VMCOW_ASSERT(result.layers()->shared_base() == snapshot_.layers()->shared_base());
     snapshot_ = result;
+    resize(result.layers()->mapped_bytes());
+    extent_bytes_ = result.extent_bytes();
     changed_.clear();
     find_sources();
 }

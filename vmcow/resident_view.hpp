@@ -31,6 +31,8 @@ enum class Preparation : std::uint8_t {
 ///     find_changes()      → changed() says which pages differ
 ///     restore()           → holds the snapshot's bytes again; or accept(result), if they are the next snapshot's
 ///
+/// It may grow meanwhile: zeroed memory behind the image, all of whose pages are new when they are written.
+///
 /// If the pages are more than the budget, or it costs more to go through all of them than to take the faults of those
 /// that a call usually writes, the image is mapped anew.
 ///
@@ -45,7 +47,12 @@ public:
     ResidentView(const ResidentView&) = delete;
     ResidentView& operator=(const ResidentView&) = delete;
 
-    [[nodiscard]] std::span<std::byte> bytes() noexcept { return {slot_.address(), snapshot_.extent_bytes()}; }
+    [[nodiscard]] std::span<std::byte> bytes() noexcept { return {slot_.address(), extent_bytes_}; }
+    /// All that is mapped.
+    [[nodiscard]] std::size_t mapped_bytes() const noexcept { return mapped_bytes_; }
+    /// Extends it with zeros, as far as the slot goes, until it is restored or prepared.
+    /// Throws: std::system_error -- ENOMEM; it is as before.
+    void grow(std::uint64_t extent_bytes);
     [[nodiscard]] const Snapshot& snapshot() const noexcept { return snapshot_; }
 
     /// Makes it hold `wanted`, which has the same base. `base_may_have_changed`: its owner has written to it since
@@ -82,6 +89,7 @@ private:
     };
 
     void map_anew();
+    void resize(std::size_t mapped_bytes);
     void refresh(PageIndex page, const std::byte* source) noexcept;
     void restore_by(Preparation& how);
     void rebase(const Snapshot& wanted, Preparation& how);
@@ -92,6 +100,8 @@ private:
 
     Snapshot snapshot_;
     Slot slot_;
+    std::uint64_t extent_bytes_ = 0;
+    std::size_t mapped_bytes_ = 0;
     CopyCosts costs_;
     PageCount budget_;
     std::vector<Page> pages_;  // ascending

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "vmcow/fork_lock.hpp"
@@ -18,6 +19,10 @@ namespace {
 
 constexpr std::size_t kRegionBytes = std::size_t{1} << 40;
 constexpr std::size_t kLandingBytes = std::size_t{64} << 20;
+
+/// Behind every slot that was not claimed lies so much that nothing is ever mapped in: running past the end of one
+/// image does not lead into the next one.
+constexpr std::size_t kGuardBytes = kHugeBytes;
 
 std::uintptr_t number_of(const void* address) noexcept { return reinterpret_cast<std::uintptr_t>(address); }
 
@@ -142,31 +147,45 @@ private:
 Slot Slot::reserve(std::size_t bytes) {
     constexpr std::size_t kLargest = std::size_t{1} << 47;  // the user half of a 48-bit address space
     const std::size_t rounded = bytes > kLargest ? bytes : std::max(round_up(bytes, kHugeBytes), kHugeBytes);
-    std::byte* const address = rounded > kLargest ? nullptr : SlotBook::instance().take(rounded);
+    std::byte* const address = rounded > kLargest ? nullptr : SlotBook::instance().take(rounded + kGuardBytes);
     if (address == nullptr) {
         sys::throw_error(ENOMEM, "reserve " + std::to_string(bytes) + " bytes of address space");
     }
-    return {address, rounded};
+    return {address, rounded, kGuardBytes};
+}
+
+Slot Slot::reserve_up_to(std::size_t wanted, std::size_t least) {
+    for (;; wanted = std::max(wanted / 2, least)) {
+        try {
+            return reserve(wanted);
+        } catch (const std::system_error&) {
+            if (wanted <= least) throw;
+        }
+    }
 }
 
 std::optional<Slot> Slot::claim(const void* address, std::size_t bytes) {
     if (number_of(address) % kHugeBytes != 0 || bytes > (std::size_t{1} << 47)) return std::nullopt;
     const std::size_t rounded = std::max(round_up(bytes, kHugeBytes), kHugeBytes);
-    std::byte* const taken = SlotBook::instance().take_at(static_cast<std::byte*>(const_cast<void*>(address)), rounded);
+    auto* const wanted = static_cast<std::byte*>(const_cast<void*>(address));
+    std::byte* const taken = SlotBook::instance().take_at(wanted, rounded);
     if (taken == nullptr) return std::nullopt;
-    return Slot(taken, rounded);
+    return Slot(taken, rounded, 0);
 }
 
 void Slot::leave_inherited_to_claims() { SlotBook::instance().leave_inherited_to_claims(); }
 
 Slot::Slot(Slot&& other) noexcept
-    : address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : address_(std::exchange(other.address_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      guard_bytes_(std::exchange(other.guard_bytes_, 0)) {}
 
 Slot& Slot::operator=(Slot&& other) noexcept {
     if (this != &other) {
         reset();
         address_ = std::exchange(other.address_, nullptr);
         bytes_ = std::exchange(other.bytes_, 0);
+        guard_bytes_ = std::exchange(other.guard_bytes_, 0);
     }
     return *this;
 }
@@ -177,14 +196,16 @@ void Slot::shrink(std::size_t bytes) noexcept {
     const std::size_t kept = std::max(round_up(bytes, kHugeBytes), kHugeBytes);
     VMCOW_ASSERT(kept <= bytes_);
     if (kept == bytes_) return;
-    SlotBook::instance().give_back(address_ + kept, bytes_ - kept);
+    // What was the guard is part of what goes; the first of that is the new one.
+    SlotBook::instance().give_back(address_ + kept + guard_bytes_, bytes_ - kept);
     bytes_ = kept;
 }
 
 void Slot::reset() noexcept {
-    if (address_ != nullptr) SlotBook::instance().give_back(address_, bytes_);
+    if (address_ != nullptr) SlotBook::instance().give_back(address_, bytes_ + guard_bytes_);
     address_ = nullptr;
     bytes_ = 0;
+    guard_bytes_ = 0;
 }
 
 }  // namespace vmcow

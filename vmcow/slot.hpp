@@ -8,8 +8,8 @@ namespace vmcow {
 /// Owns a range of addresses, reserved in 2 MiB steps. Images are mapped in slots; a slot that is given back is
 /// reserved again at once, so that nothing else is ever placed between them.
 ///
-///     region (reserved once, 1 TiB or what there is)                       |-- landing --|
-///     |--- slot: image | not yet grown ---|--- slot ---|------ free ------| not in children
+///     region (reserved once, 1 TiB or what there is)                                       |-- landing --|
+///     |--- slot: image | not yet grown ---|guard|--- slot ---|guard|------ free ------| not in children
 ///
 /// Because forked processes inherit the reservation, a slot that is free in both lies at the same addresses in both,
 /// and an image can be mapped where its maker had it.
@@ -26,6 +26,9 @@ public:
     /// Reserves a slot of at least `bytes`, rounded up to 2 MiB.
     /// Throws: std::system_error -- ENOMEM (address space, RLIMIT_AS).
     [[nodiscard]] static Slot reserve(std::size_t bytes);
+    /// `wanted` bytes or, where there are not so many addresses (RLIMIT_AS), as many as there are, at least `least`.
+    /// Throws: as above.
+    [[nodiscard]] static Slot reserve_up_to(std::size_t wanted, std::size_t least);
     /// Reserves exactly the range from `address` on, if this process has reserved it and nobody uses it. An address
     /// that another process names may be anything: nullopt is the answer to nonsense.
     [[nodiscard]] static std::optional<Slot> claim(const void* address, std::size_t bytes);
@@ -46,11 +49,13 @@ public:
     void shrink(std::size_t bytes) noexcept;
 
 private:
-    Slot(std::byte* address, std::size_t bytes) noexcept : address_(address), bytes_(bytes) {}
+    Slot(std::byte* address, std::size_t bytes, std::size_t guard_bytes) noexcept
+        : address_(address), bytes_(bytes), guard_bytes_(guard_bytes) {}
     void reset() noexcept;
 
     std::byte* address_ = nullptr;
     std::size_t bytes_ = 0;
+    std::size_t guard_bytes_ = 0;
 };
 
 }  // namespace vmcow

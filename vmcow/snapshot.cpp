@@ -13,6 +13,13 @@
 
 namespace vmcow {
 
+namespace {
+
+/// More than anybody can map; what another process says is no more than this.
+constexpr std::uint64_t kMostExtent = std::uint64_t{1} << 46;
+
+}  // namespace
+
 struct Snapshot::State {
     explicit State(std::shared_ptr<const Layers> made_of) : layers(std::move(made_of)) {}
 
@@ -33,7 +40,7 @@ const std::shared_ptr<const Layers>& Snapshot::layers() const noexcept { return 
 
 std::span<const std::byte> Snapshot::bytes() const {
     State& state = *state_;
-    if (state.layers->deltas().empty()) return {state.layers->base().data(), extent_bytes()};
+    if (state.layers->is_base_alone()) return {state.layers->base().data(), extent_bytes()};
     std::call_once(state.composed_once, [&] {
         auto composed = std::make_unique<ComposedImage>(state.layers);
         composed->make_read_only();
@@ -50,7 +57,7 @@ const std::byte* Snapshot::page(PageIndex index) const noexcept {
 View Snapshot::map_private() const { return View(*this); }
 
 Snapshot Snapshot::flatten() const {
-    if (delta_count() == 0) return *this;
+    if (state_->layers->is_base_alone() && state_->layers->base().is_sealed_file()) return *this;
     Arena copy({.name = name(), .reserve_bytes = state_->layers->mapped_bytes()});
     copy.append(bytes());
     return std::move(copy).freeze();
@@ -68,6 +75,8 @@ int Snapshot::base_fd() const noexcept { return state_->layers->base().fd(); }
 
 SnapshotParts Snapshot::parts() const {
     const Layers& layers = *state_->layers;
+    // Whoever receives it looks for seals, which neither a file on disk nor a part of a larger file has.
+    if (!layers.base().is_sealed_file()) return flatten().parts();
     SnapshotParts parts;
     parts.base = sys::duplicate(layers.base().fd());
     parts.extent_bytes = layers.extent_bytes();
@@ -83,7 +92,8 @@ Snapshot Snapshot::adopt(SnapshotParts parts, std::string name) {
     if (!sys::is_immutable(parts.base.get())) sys::throw_error(EBADMSG, "received image: not sealed");
     const std::uint64_t bytes = sys::file_bytes(parts.base.get());
     const PageCount pages = std::max(pages_of(parts.extent_bytes), PageCount{1});  // an empty image has a page too
-    if (bytes % kPageBytes != 0 || pages_of(bytes) != pages) {
+    // An image that has grown is longer than its base.
+    if (bytes == 0 || bytes % kPageBytes != 0 || pages_of(bytes) > pages || parts.extent_bytes > kMostExtent) {
         sys::throw_error(EBADMSG, "received image: its size does not fit its extent");
     }
     if (parts.deltas.size() > Layers::kMaxDeltas) sys::throw_error(EBADMSG, "received image: too many deltas");

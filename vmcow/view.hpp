@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -24,13 +25,14 @@ class ComposedImage;
 /// Source:     mmap(2) MAP_PRIVATE.
 class View {
 public:
+    /// With `room_bytes` of addresses behind the image to grow into, or as many as there are.
     /// Throws: std::system_error -- ENOMEM (address space, or vm.max_map_count).
-    explicit View(const Snapshot& snapshot);
+    explicit View(const Snapshot& snapshot, std::size_t room_bytes = 0);
     View(View&& other) noexcept;
     View& operator=(View&& other) noexcept;
     ~View();
 
-    /// The image, writable, `snapshot().extent_bytes()` long. Valid until the view ends or is assigned to.
+    /// The image, writable, as long as the snapshot or as it has grown. Valid until the view ends or is assigned to.
     [[nodiscard]] std::span<std::byte> bytes() noexcept;
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept;
     /// The image as an array of T from its start.
@@ -54,6 +56,13 @@ public:
     /// comparison and a copy per changed page; at the largest
     ///         depth also the pages of the deltas below.
     [[nodiscard]] Snapshot capture() const;
+
+    /// `capture`, and from now on the view counts its changes from what that returns. Its pages stay with it.
+    [[nodiscard]] Snapshot commit();
+
+    /// Extends the image to `extent_bytes`, with zeros. Pointers into it stay valid.
+    /// Throws: std::system_error -- ENOMEM (past the room, or no memory); the view is as before.
+    void grow(std::uint64_t extent_bytes);
 
     /// Drops every change; the pages go back to the kernel.
     /// Throws: std::system_error -- ENOMEM: of a snapshot with deltas only a part may be mapped then, and the view is

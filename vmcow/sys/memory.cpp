@@ -22,6 +22,15 @@ int map_file_at(void* address, std::size_t bytes, MapMode mode, int fd, std::uin
     return at == MAP_FAILED ? errno : 0;
 }
 
+int map_memory_at(void* address, std::size_t bytes) noexcept {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    void* at = ::mmap(address, bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+    if (at == MAP_FAILED) return errno;
+    // Refused only by a kernel without huge pages, which then are not in the way.
+    static_cast<void>(::madvise(address, bytes, MADV_NOHUGEPAGE));
+    return 0;
+}
+
 int reserve_at(void* address, std::size_t bytes) noexcept {
     void* at = ::mmap(address, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     return at == MAP_FAILED ? errno : 0;

@@ -17,6 +17,10 @@ enum class MapMode {
 /// mmap(2).
 [[nodiscard]] int map_file_at(void* address, std::size_t bytes, MapMode mode, int fd, std::uint64_t offset) noexcept;
 
+/// Maps `bytes` of zeroed private memory at exactly `address`, in place of what was there, in small pages: one that is
+/// written costs one page. Returns 0 or the errno. Async-signal-safe. Source: mmap(2), madvise(2) MADV_NOHUGEPAGE.
+[[nodiscard]] int map_memory_at(void* address, std::size_t bytes) noexcept;
+
 /// Takes away what is mapped at `address` and leaves the range reserved: any access is SIGSEGV, and nothing else is
 /// placed there. Returns 0 or the errno. Async-signal-safe.
 [[nodiscard]] int reserve_at(void* address, std::size_t bytes) noexcept;
