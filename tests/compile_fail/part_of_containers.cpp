@@ -1,0 +1,8 @@
+// expect: a part is plain bytes
+#include "vmcow/containers.hpp"
+#include "vmcow/value.hpp"
+
+using Names = vmcow::vector<vmcow::string>;
+void f(const vmcow::Value<Names>& v) {
+    static_cast<void>(v.part([](const Names& names) -> const Names& { return names; }));
+}
