@@ -29,6 +29,10 @@ inline constexpr vmcow::PageCount kOutboxPages{8192};
 inline constexpr std::uint64_t kFirstNumber = 0x5eed'c0de'0000'0000;
 /// Those up to this size lie beside the request or the reply: a short call moves two neighbouring cache lines each way.
 inline constexpr std::size_t kSmallBytes = 64;
+/// Addresses behind an image into which a function can make it grow; that many at the most can come back.
+inline constexpr std::size_t kGrowthRoom = std::size_t{16} << 30;
+/// The same for one that is moved, whose file is made so much longer before: that takes no memory.
+inline constexpr std::size_t kMovedRoom = std::size_t{4} << 30;
 /// Images that a worker keeps at hand.
 inline constexpr std::size_t kImageEntries = 16;
 
@@ -49,8 +53,10 @@ enum class ImageMode : std::uint8_t { read_only, by_value, apply, moved };
 
 struct ImageRequest {
     std::uint64_t extent_bytes = 0;
+    std::uint16_t skip = 0;  ///< what the function gets lies behind so many bytes
     std::uint8_t entry = 0;
     ImageMode mode = ImageMode::read_only;
+    bool grows = false;           ///< the function may extend it
     bool lent = false;            ///< the owner may have written to it since the last call (I2)
     bool result_of_last = false;  ///< it is what the last call here has made of the entry's image
 };
@@ -75,6 +81,7 @@ struct Request {
 enum class ReplyKind : std::uint8_t { returned, threw, failed, out_of_descriptors };
 
 struct ImageReply {
+    std::uint64_t extent_bytes = 0;  ///< where it has grown
     std::uint64_t copied_pages = 0;
     std::uint64_t refreshed_pages = 0;
     std::uint64_t changed_pages = 0;
@@ -165,11 +172,16 @@ struct ImageLesson {
     bool forget = false;     ///< what the entry had goes; nothing else is said
     bool keep_base = false;  ///< the entry's base stays, and with it the pages that are resident
     bool lent = false;
-    bool moved = false;  ///< a writable descriptor: to be mapped shared, and closed
+    bool is_part = false;  ///< what lies before `skip` and behind the extent is not for this worker
+    bool on_disk = false;  ///< the base lies in a regular file
+    bool moved = false;    ///< a writable descriptor: to be mapped shared, and closed
     std::uint8_t delta_count = 0;
     std::uint64_t address = 0;
     std::uint64_t mapped_bytes = 0;
     std::uint64_t extent_bytes = 0;
+    std::uint64_t base_offset = 0;  ///< in its file
+    std::uint64_t base_bytes = 0;
+    std::uint64_t skip = 0;
     std::array<DeltaLesson, kMaxDeltasSent> deltas{};
     std::array<char, 48> name{};
 };

@@ -80,6 +80,8 @@ ImageRequest ImageMirror::find(const ImageArgument& argument, std::uint32_t used
     request.mode = argument.mode;
     request.extent_bytes = argument.extent_bytes();
     request.lent = argument.lent != nullptr;
+    request.grows = argument.grows;
+    request.skip = argument.part ? static_cast<std::uint16_t>(argument.part->skip()) : std::uint16_t{0};
     const std::uint64_t layers = argument_layers(argument);
     const std::uint64_t last_result = entry.result_id;
     if (argument.mode != ImageMode::read_only) entry.result_id = 0;  // its private view is another one after this call
@@ -136,6 +138,11 @@ void ImageMirror::teach(std::uint8_t at, const ImageArgument& argument, bool kee
         const vmcow::Layers& layers = *argument.snapshot->layers();
         const std::string& name = argument.snapshot->name();
         std::memcpy(lesson.name.data(), name.data(), std::min(name.size(), lesson.name.size()));
+        lesson.base_offset = layers.base().file_offset();
+        lesson.base_bytes = layers.base().bytes();
+        lesson.on_disk = layers.base().state() == vmcow::FileState::on_disk;
+        lesson.is_part = argument.part.has_value();
+        lesson.skip = argument.part ? argument.part->skip() : 0;
         if (!keep_base) fds.push_back(layers.base().fd());
         entry.alive = layers.shared_base();
         teach_deltas(entry, layers, lesson, fds);

@@ -12,6 +12,7 @@
 #include "procrun/call_protocol.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/snapshot.hpp"
+#include "vmcow/snapshot_part.hpp"
 
 namespace procrun::detail {
 
@@ -20,6 +21,9 @@ struct ImageArgument {
     ImageMode mode = ImageMode::read_only;
     std::optional<vmcow::Snapshot> snapshot;
     const vmcow::Arena* lent = nullptr;  ///< the caller waits (I2)
+    bool grows = false;                  ///< the function may extend it
+    /// `snapshot` is the image of this part: the function gets what lies behind its `skip`.
+    std::optional<vmcow::SnapshotPart> part;
     std::optional<vmcow::Arena> moved;
 
     [[nodiscard]] std::uint64_t extent_bytes() const noexcept;

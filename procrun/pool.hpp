@@ -4,12 +4,14 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 #include <new>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <stdexcept>
 #include <system_error>
 #include <type_traits>
@@ -29,12 +31,26 @@ namespace procrun {
 
 namespace detail {
 
+struct PoolAccess;
+
 template <class F>
 using ResultOf = std::remove_cvref_t<typename Signature<F>::Result>;
 
+/// What becomes of an image argument: another one of its kind; of a part, the whole value.
+template <class Image>
+struct ImageResult {
+    using Type = Image;
+};
+template <class T, class E>
+struct ImageResult<vmcow::Part<T, E>> {
+    using Type = vmcow::Value<T>;
+};
+template <class Image>
+using ImageResultOf = typename ImageResult<Image>::Type;
+
 /// What `apply` returns: the changed image, and what the function returned if it did.
 template <class Image, class R>
-using Applied = std::conditional_t<std::is_void_v<R>, Image, std::pair<Image, R>>;
+using Applied = std::conditional_t<std::is_void_v<R>, ImageResultOf<Image>, std::pair<ImageResultOf<Image>, R>>;
 
 template <class R>
 std::optional<typename CallResult<R>::Value> take_value(ErasedResult& result) {
@@ -74,11 +90,18 @@ CallResult<R> decode_call(ErasedResult& result) {
 template <class Image, class R>
 CallResult<Applied<Image, R>> decode_apply(ErasedResult& result) {
     return decode<CallResult<Applied<Image, R>>>(result, [&]() -> std::optional<Applied<Image, R>> {
-        const auto image = [&]() -> Image {
+        const auto image = [&]() -> ImageResultOf<Image> {
             if constexpr (std::is_same_v<Image, vmcow::Arena>) {
                 return std::move(*result.moved_back);
-            } else {
+            } else if constexpr (std::is_same_v<Image, vmcow::Snapshot>) {
                 return std::move(*result.applied);
+            } else if constexpr (kIsPart<Image>) {
+                const vmcow::ChangedPart changed{*std::move(result.part), *std::move(result.applied)};
+                return Image::Whole::from_snapshot(vmcow::put_back(std::span(&changed, 1)));
+            } else if (result.moved_back) {
+                return Image::from_arena(std::move(*result.moved_back));
+            } else {
+                return Image::from_snapshot(std::move(*result.applied));
             }
         };
         if constexpr (std::is_void_v<R>) {
@@ -89,6 +112,26 @@ CallResult<Applied<Image, R>> decode_apply(ErasedResult& result) {
         }
     });
 }
+
+/// One part of a `map_parts`: the changed part, and what the function returned.
+template <class R>
+CallResult<std::pair<vmcow::ChangedPart, typename CallResult<R>::Value>> decode_part(ErasedResult& result) {
+    using Both = std::pair<vmcow::ChangedPart, typename CallResult<R>::Value>;
+    return decode<CallResult<Both>>(result, [&]() -> std::optional<Both> {
+        auto value = take_value<R>(result);
+        return Both{{*std::move(result.part), *std::move(result.applied)}, *std::move(value)};
+    });
+}
+
+/// Adds what one call cost to what all of them did.
+void add_cost(CallCost& all, const CallCost& one);
+
+/// About `count` equal parts of an array, which begin on pages where there are enough elements for that.
+struct PartRange {
+    std::size_t first = 0;
+    std::size_t count = 0;
+};
+[[nodiscard]] std::vector<PartRange> equal_parts(std::size_t elements, std::size_t element_bytes, std::size_t count);
 
 }  // namespace detail
 
@@ -207,6 +250,7 @@ public:
         detail::explain<kMisfit>();
         if constexpr (kMisfit == detail::Misfit::none) {
             detail::ErasedCall call;
+            call.waits = true;
             make(call, options, detail::ImageMode::by_value, function, std::forward<A>(args)...);
             detail::ErasedResult result;
             core_->call(call, result);
@@ -229,6 +273,7 @@ public:
         detail::explain<kMisfit>();
         if constexpr (kMisfit == detail::Misfit::none) {
             detail::ErasedCall call;
+            call.waits = true;
             make(call, options, detail::ImageMode::apply, function, std::forward<A>(args)...);
             detail::ErasedResult result;
             core_->call(call, result);
@@ -287,30 +332,57 @@ public:
         if constexpr (kMisfit == detail::Misfit::none) {
             using R = detail::ResultOf<F>;
             std::vector<CallResult<R>> results;
-            std::deque<CallFuture<R>> ahead;
             MapProgress at{.total = static_cast<std::size_t>(std::ranges::distance(inputs))};
             results.reserve(at.total);
-            const auto take_one = [&] {
-                results.push_back(ahead.front().get());
-                ahead.pop_front();
+            const auto start = [&](const auto& input) { return async(options, function, value, input); };
+            start_all(inputs, start, [&](CallResult<R> result) {
+                results.push_back(std::move(result));
                 ++at.done;
                 if (!results.back().ok()) ++at.failed;
                 if (progress) progress(at);
-            };
-            for (const auto& input : inputs) {
-                // Enough of them are on their way that no worker waits for this thread.
-                if (ahead.size() >= core_->calls_ahead()) take_one();
-                ahead.push_back(async(options, function, value, input));
-                // Somebody else may have filled the queue meanwhile.
-                while (ahead.back().is_refused() && ahead.size() > 1) {
-                    ahead.pop_back();
-                    take_one();
-                    ahead.push_back(async(options, function, value, input));
-                }
-            }
-            while (!ahead.empty()) take_one();
+            });
             return results;
         }
+    }
+
+    /// Runs `function(part, args...)` for each of `parts`, which have no bytes in common, on all workers, and joins
+    /// what they have changed: CallResult of the whole value, or, for a function that returns something, of a pair of
+    /// it and a vector of that, in the order of the parts. When one of them does not return, its outcome is that of
+    /// all. Pre:    parts of one value as it was at one time. Throws: std::bad_alloc. Cost:   a call for each part; a
+    /// copy of each page that was changed.
+    template <class F, class T, class E, class... A>
+    [[nodiscard]] auto map_parts(const CallOptions& options, F function, const std::vector<vmcow::Part<T, E>>& parts,
+                                 const A&... args) {
+        using Part = vmcow::Part<T, E>;
+        constexpr detail::Misfit kMisfit =
+            detail::misfit_of_call<detail::CallKind::async_apply, F, const Part&, const A&...>();
+        detail::explain<kMisfit>();
+        if constexpr (kMisfit == detail::Misfit::none) {
+            using R = detail::ResultOf<F>;
+            using Changed = CallResult<std::pair<vmcow::ChangedPart, typename CallResult<R>::Value>>;
+            std::vector<Changed> results;
+            const auto start_one = [&](const Part& part) {
+                return CallFuture<typename Changed::Value>(
+                    core_, start(options, detail::ImageMode::apply, function, part, args...), detail::decode_part<R>);
+            };
+            const std::int64_t began_ns = detail::now_ns();
+            start_all(parts, start_one, [&](Changed result) { results.push_back(std::move(result)); });
+            return join<vmcow::Value<T>, R>(results, began_ns);
+        }
+    }
+    template <class F, class T, class E, class... A>
+    [[nodiscard]] auto map_parts(F function, const std::vector<vmcow::Part<T, E>>& parts, const A&... args) {
+        return map_parts(CallOptions{}, function, parts, args...);
+    }
+    /// The same for about `count` equal parts of an array, which begin on pages.
+    template <class F, class T, class... A>
+    [[nodiscard]] auto map_parts(F function, const vmcow::Value<T[]>& value, std::size_t count, const A&... args) {
+        const vmcow::Value<T[]> frozen = value;
+        std::vector<vmcow::Part<T[], T[]>> parts;
+        for (const detail::PartRange& range : detail::equal_parts(value.size(), sizeof(T), count)) {
+            parts.push_back(frozen.part(range.first, range.count));
+        }
+        return map_parts(CallOptions{}, function, parts, args...);
     }
 
     /// Ends the workers that have nothing to do, with all that they have kept.
@@ -324,6 +396,61 @@ private:
     };
     template <class... A>
     using FirstOf = typename FirstType<A...>::Type;
+
+    /// Starts a call for each of `inputs` and hands out the results in their order.
+    template <class Inputs, class Start, class Take>
+    void start_all(const Inputs& inputs, Start&& start_one, Take&& take) {
+        std::deque<std::invoke_result_t<Start&, const std::ranges::range_value_t<Inputs>&>> ahead;
+        const auto take_one = [&] {
+            auto first = std::move(ahead.front());
+            ahead.pop_front();
+            take(first.get());
+        };
+        for (const auto& input : inputs) {
+            // Enough of them are on their way that no worker waits for this thread.
+            if (ahead.size() >= core_->calls_ahead()) take_one();
+            ahead.push_back(start_one(input));
+            // Somebody else may have filled the queue meanwhile.
+            while (ahead.back().is_refused() && ahead.size() > 1) {
+                ahead.pop_back();
+                take_one();
+                ahead.push_back(start_one(input));
+            }
+        }
+        while (!ahead.empty()) take_one();
+    }
+
+    template <class Whole, class R, class Results>
+    static auto join(Results& results, std::int64_t began_ns) {
+        constexpr bool kReturns = !std::is_void_v<R>;
+        using Joined =
+            std::conditional_t<kReturns, std::pair<Whole, std::vector<typename CallResult<R>::Value>>, Whole>;
+        CallCost cost;
+        Outcome outcome{OutcomeKind::returned, 0, {}};
+        std::vector<vmcow::ChangedPart> changed;
+        std::vector<typename CallResult<R>::Value> values;
+        for (auto& result : results) {
+            detail::add_cost(cost, result.cost());
+            if (!result.ok()) {
+                if (outcome.kind == OutcomeKind::returned) outcome = result.outcome();
+                continue;
+            }
+            auto [part, value] = std::move(result).value();
+            changed.push_back(std::move(part));
+            values.push_back(std::move(value));
+        }
+        std::optional<Joined> joined;
+        if (outcome.kind == OutcomeKind::returned) {
+            Whole whole = Whole::from_snapshot(vmcow::put_back(changed));
+            if constexpr (kReturns) {
+                joined.emplace(std::move(whole), std::move(values));
+            } else {
+                joined.emplace(std::move(whole));
+            }
+        }
+        cost.seconds = static_cast<double>(detail::now_ns() - began_ns) * 1e-9;
+        return CallResult<Joined>(std::move(outcome), std::move(cost), std::move(joined));
+    }
 
     template <class F, class... A>
     static void make(detail::ErasedCall& call, const CallOptions& options, detail::ImageMode mode, const F& function,
@@ -342,6 +469,8 @@ private:
         core_->start(call);
         return call;
     }
+
+    friend struct detail::PoolAccess;
 
     std::shared_ptr<detail::PoolCore> core_;
 };

@@ -1,10 +1,14 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <functional>
+#include <mutex>
 #include <new>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -16,7 +20,10 @@
 #include "procrun/warm_process.hpp"
 #include "procrun/worker_main.hpp"
 #include "vmcow/arena.hpp"
+#include "vmcow/image_heap.hpp"
+#include "vmcow/plain_bytes.hpp"
 #include "vmcow/snapshot.hpp"
+#include "vmcow/value.hpp"
 
 // How the parameters of a function decide what becomes of the arguments of a call through a pool.
 
@@ -56,6 +63,59 @@ concept HasSignature = requires {
 template <class T>
 inline constexpr bool kIsImage =
     std::same_as<std::remove_cvref_t<T>, vmcow::Snapshot> || std::same_as<std::remove_cvref_t<T>, vmcow::Arena>;
+
+template <class T>
+struct ValueArgument {};
+template <class T>
+struct ValueArgument<vmcow::Value<T>> {
+    using Type = T;
+};
+template <class A>
+inline constexpr bool kIsValue = requires {
+    typename ValueArgument<std::remove_cvref_t<A>>::Type;
+};
+
+template <class T>
+struct PartArgument {};
+template <class T, class E>
+struct PartArgument<vmcow::Part<T, E>> {
+    using Type = E;
+};
+template <class A>
+inline constexpr bool kIsPart = requires {
+    typename PartArgument<std::remove_cvref_t<A>>::Type;
+};
+
+/// What an argument is a value of: T of a Value<T>, E of a Part<T, E>.
+template <class A>
+struct TypedArgument {};
+template <class A>
+requires kIsValue<A>
+struct TypedArgument<A> : ValueArgument<std::remove_cvref_t<A>> {
+};
+template <class A>
+requires kIsPart<A>
+struct TypedArgument<A> : PartArgument<std::remove_cvref_t<A>> {
+};
+
+/// How an argument gets to the function.
+enum class ArgumentKind : std::uint8_t {
+    bytes,   ///< as bytes, by `Transfer`
+    image,   ///< an image whose bytes are the object or the array
+    object,  ///< an image with a heap in which the object lies
+};
+
+template <class A>
+constexpr ArgumentKind kind_of() {
+    if constexpr (kIsValue<A>) {
+        using T = typename ValueArgument<std::remove_cvref_t<A>>::Type;
+        return vmcow::PlainBytes<std::remove_extent_t<T>> ? ArgumentKind::image : ArgumentKind::object;
+    } else {
+        return kIsImage<A> || kIsPart<A> ? ArgumentKind::image : ArgumentKind::bytes;
+    }
+}
+template <class A>
+inline constexpr bool kHasImage = kind_of<A>() != ArgumentKind::bytes;
 
 template <class T>
 struct SpanElement {};
@@ -107,6 +167,46 @@ struct ImageParameter {
     }
 };
 
+/// What a parameter makes of an image with a heap. One that is taken by value is moved out of a private mapping, with
+/// all that it holds left where it is.
+template <class P>
+struct ObjectParameter {
+    using Plain = std::remove_cvref_t<P>;
+
+    static constexpr bool kWrites = !std::is_reference_v<P> || !std::is_const_v<std::remove_reference_t<P>>;
+    using Passed = std::conditional_t<std::is_reference_v<P>, P, std::conditional_t<kWrites, Plain&&, const Plain&>>;
+
+    static Passed from(WorkerCall::Image& image, std::optional<vmcow::HeapScope>& scope) {
+        if constexpr (kWrites) scope.emplace(vmcow::detail::heap_of(image.data), &image);
+        auto* const header = reinterpret_cast<const vmcow::detail::ValueHeader*>(image.data);
+        return static_cast<Passed>(*std::launder(reinterpret_cast<Plain*>(image.data + header->object)));
+    }
+};
+
+/// Whether the pages that the parameter P writes of the image argument A are its own.
+template <class P, class A>
+constexpr bool writes() {
+    if constexpr (kind_of<A>() == ArgumentKind::object) {
+        return ObjectParameter<P>::kWrites;
+    } else {
+        return ImageParameter<P>::kWrites;
+    }
+}
+
+/// Whether P can take what A is a value of.
+template <class P, class T>
+constexpr bool takes_value_of() {
+    using Plain = std::remove_cvref_t<P>;
+    if constexpr (std::is_rvalue_reference_v<P>) {
+        return false;
+    } else if constexpr (std::is_array_v<T>) {
+        using E = std::remove_extent_t<T>;
+        return std::same_as<Plain, std::span<E>> || std::same_as<Plain, std::span<const E>>;
+    } else {
+        return std::same_as<Plain, T>;
+    }
+}
+
 // ---- other values
 
 /// A parameter can be given a value that the worker has read from its caller.
@@ -122,6 +222,7 @@ enum class Misfit {
     captures,
     count,
     image_parameter,
+    value_of_other_type,
     reference_to_value,
     value_parameter,
     result,
@@ -134,7 +235,10 @@ enum class Misfit {
 
 template <class P, class A>
 constexpr Misfit misfit_of_argument() {
-    if constexpr (kIsImage<A>) {
+    if constexpr (kIsValue<A> || kIsPart<A>) {
+        using T = typename TypedArgument<A>::Type;
+        return takes_value_of<P, T>() ? Misfit::none : Misfit::value_of_other_type;
+    } else if constexpr (kIsImage<A>) {
         return ImageParameter<P>::kValid ? Misfit::none : Misfit::image_parameter;
     } else if constexpr (std::is_lvalue_reference_v<P> && !std::is_const_v<std::remove_reference_t<P>>) {
         return Misfit::reference_to_value;
@@ -165,9 +269,9 @@ inline constexpr bool kIsLvalueArena =
 
 template <class F, class P, class First>
 constexpr Misfit misfit_of_apply() {
-    if constexpr (!kIsImage<First>) {
+    if constexpr (!kHasImage<First>) {
         return Misfit::apply_without_image;
-    } else if constexpr (!ImageParameter<P>::kWrites) {
+    } else if constexpr (!writes<P, First>() || (!std::is_reference_v<P> && !kIsSpan<P>)) {
         return Misfit::apply_without_change;
     } else {
         return kIsLvalueArena<First> ? Misfit::apply_of_lvalue_arena : Misfit::none;
@@ -190,7 +294,7 @@ constexpr Misfit misfit_of_call() {
             return kOfArguments;
         } else if constexpr (!std::is_void_v<R> && !Transferable<std::remove_cvref_t<R>>) {
             return Misfit::result;
-        } else if constexpr (((kIsImage<A> ? 1U : 0U) + ... + 0U) > kMaxImages) {
+        } else if constexpr (((kHasImage<A> ? 1U : 0U) + ... + 0U) > kMaxImages) {
             return Misfit::too_many_images;
         } else if constexpr (kApplies && sizeof...(A) == 0) {
             return Misfit::apply_without_image;
@@ -218,6 +322,10 @@ constexpr void explain() {
     static_assert(M != Misfit::image_parameter,
                   "an image (vmcow::Snapshot, vmcow::Arena) is taken as const T&, T&, T, std::span<const T> or "
                   "std::span<T> of a trivially copyable T that is no pointer");
+    static_assert(
+        M != Misfit::value_of_other_type,
+        "a vmcow::Value<T> or a part of one is taken as const T&, T& or T, a vmcow::Value<T[]> or a part with "
+        "several elements as std::span<const T> or std::span<T>, of the same T");
     static_assert(M != Misfit::reference_to_value,
                   "a value that is no image is taken by value or as const T&, because what the function writes to it "
                   "would be lost: pass an image, or return the value");
@@ -228,9 +336,10 @@ constexpr void explain() {
         M != Misfit::result,
         "the result of a pool call is void, trivially copyable (no pointer), std::string, vmcow::Snapshot, or "
         "a std::vector, std::pair or std::tuple of these");
-    static_assert(M != Misfit::too_many_images, "a pool call has eight images at the most");
+    static_assert(M != Misfit::too_many_images, "a pool call has eight images and values at the most");
     static_assert(M != Misfit::apply_without_image,
-                  "apply changes an image: its first argument is a vmcow::Snapshot or a moved vmcow::Arena");
+                  "apply changes an image: its first argument is a vmcow::Value, a vmcow::Snapshot or a moved "
+                  "vmcow::Arena");
     static_assert(M != Misfit::apply_without_change,
                   "apply changes its first argument: the function takes it as T& or std::span<T>");
     static_assert(M != Misfit::apply_of_lvalue_arena,
@@ -243,10 +352,16 @@ constexpr void explain() {
 
 // ---- in the worker
 
+/// While the function runs, it may change the objects that it has to itself.
+using HeapScopes = std::array<std::optional<vmcow::HeapScope>, kMaxImages>;
+
 /// Makes one parameter's value, images in their order and the rest out of the message.
-template <class P, bool IsImage>
-decltype(auto) take_argument(WorkerCall& call, std::size_t& next_image) {
-    if constexpr (IsImage) {
+template <class P, ArgumentKind Kind>
+decltype(auto) take_argument(WorkerCall& call, std::size_t& next_image, [[maybe_unused]] HeapScopes& scopes) {
+    if constexpr (Kind == ArgumentKind::object) {
+        const std::size_t at = next_image++;
+        return ObjectParameter<P>::from(call.image(at), scopes[at]);
+    } else if constexpr (Kind == ArgumentKind::image) {
         return ImageParameter<P>::from(call.image(next_image++));
     } else {
         return Transfer<std::remove_cvref_t<P>>::take(call.arguments());
@@ -256,9 +371,9 @@ decltype(auto) take_argument(WorkerCall& call, std::size_t& next_image) {
 template <class F, class Parameters, class Kinds>
 struct Invocation;
 
-/// What a worker runs for calls of one type. Whether each argument is an image is part of that type.
-template <class F, class... P, bool... IsImage>
-struct Invocation<F, std::tuple<P...>, std::integer_sequence<bool, IsImage...>> {
+/// What a worker runs for calls of one type. How each argument gets there is part of that type.
+template <class F, class... P, ArgumentKind... Kinds>
+struct Invocation<F, std::tuple<P...>, std::integer_sequence<ArgumentKind, Kinds...>> {
     using R = typename Signature<F>::Result;
 
     static void run(WorkerCall& call) {
@@ -266,9 +381,10 @@ struct Invocation<F, std::tuple<P...>, std::integer_sequence<bool, IsImage...>> 
         std::memcpy(bytes, call.arguments().take(sizeof(F)).data(), sizeof(F));
         F& function = *std::launder(reinterpret_cast<F*>(bytes));
         std::size_t next_image = 0;
+        HeapScopes scopes;
         // Braces: from left to right.
-        std::tuple<decltype(take_argument<P, IsImage>(call, next_image))...> arguments{
-            take_argument<P, IsImage>(call, next_image)...};
+        std::tuple<decltype(take_argument<P, Kinds>(call, next_image, scopes))...> arguments{
+            take_argument<P, Kinds>(call, next_image, scopes)...};
         call.arguments().expect_end();
         const auto invoke = [&](auto&&... argument) -> decltype(auto) {
             return function(static_cast<decltype(argument)>(argument)...);
@@ -283,14 +399,53 @@ struct Invocation<F, std::tuple<P...>, std::integer_sequence<bool, IsImage...>> 
 
 // ---- in the caller
 
+/// A value whose image nobody shares is moved where it is to be changed for good, and lent where the caller waits; else
+/// it is the snapshot that it is now.
+template <class T>
+void put_value(ErasedCall& call, const vmcow::Value<T>& value, bool is_last_use, ImageArgument& to) {
+    to.grows = kind_of<vmcow::Value<T>>() == ArgumentKind::object;
+    vmcow::ValueImage& image = *value.handle();
+    if (value.is_unique()) {
+        if (to.mode == ImageMode::apply && is_last_use) {
+            if (std::optional<vmcow::Arena> arena = image.take_arena()) {
+                if (to.grows) arena->make_room(kMovedRoom);
+                to.mode = ImageMode::moved;
+                to.moved = std::move(arena);
+                return;
+            }
+        } else if (to.mode != ImageMode::apply && call.waits) {
+            std::unique_lock<std::recursive_mutex> lock;
+            const vmcow::Arena* const arena = image.arena(lock);
+            if (arena != nullptr && arena->mapped_bytes() > 0) {
+                to.lent = arena;
+                call.locks.push_back(std::move(lock));
+                return;
+            }
+        }
+    }
+    to.snapshot.emplace(image.snapshot());
+}
+
 template <class P, class A>
 void put_argument(ErasedCall& call, A&& argument, ImageMode writing_mode, int& image) {
-    if constexpr (kIsImage<A>) {
+    if constexpr (kHasImage<A>) {
         ImageArgument& to = call.images.emplace_back();
         const bool first = image++ == 0;
-        constexpr bool kWrites = ImageParameter<P>::kWrites;
-        to.mode = !kWrites ? ImageMode::read_only : (first ? writing_mode : ImageMode::by_value);
-        if constexpr (std::same_as<std::remove_cvref_t<A>, vmcow::Snapshot>) {
+        to.mode = !writes<P, A>() ? ImageMode::read_only : (first ? writing_mode : ImageMode::by_value);
+        if constexpr (kIsValue<A>) {
+            const auto taken = [&]() -> decltype(auto) {
+                if constexpr (std::is_lvalue_reference_v<A>) {
+                    return (argument);
+                } else {
+                    return std::remove_cvref_t<A>(std::forward<A>(argument));
+                }
+            };
+            return put_value(call, taken(), !std::is_lvalue_reference_v<A>, to);
+        } else if constexpr (kIsPart<A>) {
+            to.part = argument.snapshot_part();
+            to.snapshot = to.part->image();
+            return;
+        } else if constexpr (std::same_as<std::remove_cvref_t<A>, vmcow::Snapshot>) {
             to.snapshot.emplace(std::forward<A>(argument));
         } else {
             if (to.mode == ImageMode::apply) to.mode = ImageMode::moved;
@@ -323,9 +478,9 @@ struct CallMaker;
 template <class F, class... P, class... A>
 struct CallMaker<F, std::tuple<P...>, A...> {
     static void make(ErasedCall& call, const F& function, [[maybe_unused]] ImageMode first_written, A&&... args) {
-        call.function = &Invocation<F, std::tuple<P...>, std::integer_sequence<bool, kIsImage<A>...>>::run;
+        call.function = &Invocation<F, std::tuple<P...>, std::integer_sequence<ArgumentKind, kind_of<A>()...>>::run;
         call.arguments.put(std::as_bytes(std::span(&function, 1)));
-        call.images.reserve(((kIsImage<A> ? 1U : 0U) + ... + 0U));
+        call.images.reserve(((kHasImage<A> ? 1U : 0U) + ... + 0U));
         [[maybe_unused]] int images = 0;
         (put_argument<P, A>(call, std::forward<A>(args), first_written, images), ...);
     }

@@ -7,36 +7,28 @@
 #include <limits>
 #include <span>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "pipes/value_message.hpp"
+#include "vmcow/plain_bytes.hpp"
 #include "vmcow/snapshot.hpp"
+#include "vmcow/value.hpp"
 
 namespace procrun {
 
 /// How a value of T goes from one process to another: `put` writes it, `take` reads it back and throws
 /// std::system_error (EBADMSG) for what does not fit, because the sender is not trusted (I3).
 ///
-/// There is a form for trivially copyable types, std::string, std::vector, std::pair, std::tuple and vmcow::Snapshot,
-/// nested as one likes. A snapshot goes by descriptor, everything else as bytes. Pointers and views into memory have
-/// none: what they point to is in another process.
+/// There is a form for trivially copyable types, std::string, std::vector, std::pair, std::tuple, vmcow::Value and
+/// vmcow::Snapshot, nested as one likes. Values and snapshots go by descriptor, everything else as bytes. Pointers and
+/// views into memory have none: what they point to is in another process.
 template <class T>
 struct Transfer;
 
-template <class T>
-struct IsView : std::bool_constant<std::is_pointer_v<T> || std::is_member_pointer_v<T>> {};
-template <class C, class R>
-struct IsView<std::basic_string_view<C, R>> : std::true_type {};
-template <class T, std::size_t N>
-struct IsView<std::span<T, N>> : std::true_type {};
-
-/// A type that is nothing but its bytes.
-template <class T>
-concept PlainBytes = std::is_trivially_copyable_v<T> && !IsView<T>::value;
+using vmcow::PlainBytes;
 
 /// A type that can be the result of a call.
 template <class T>
@@ -59,6 +51,14 @@ template <>
 struct Transfer<vmcow::Snapshot> {
     static void put(pipes::MessageWriter& writer, const vmcow::Snapshot& value) { writer.put(value); }
     static vmcow::Snapshot take(pipes::MessageReader& reader) { return reader.take_snapshot(); }
+};
+
+template <class T>
+struct Transfer<vmcow::Value<T>> {
+    static void put(pipes::MessageWriter& writer, const vmcow::Value<T>& value) { writer.put(value.snapshot()); }
+    static vmcow::Value<T> take(pipes::MessageReader& reader) {
+        return vmcow::Value<T>::from_snapshot(reader.take_snapshot());
+    }
 };
 
 /// A length and the elements behind it.

@@ -378,17 +378,24 @@ void WarmProcess::take_result(const Reply& reply) {
     vmcow::sys::throw_error(EBADMSG, "take a result: it is of no known kind");
 }
 
-vmcow::Snapshot WarmProcess::changed_snapshot(const vmcow::Snapshot& before, const Reply& reply,
-                                              std::vector<UniqueFd>& fds) const {
-    if (reply.changes == Where::nowhere) return before;
+/// How long an image says to have become. Pre: it had `before` bytes and may have `most`.
+std::uint64_t WarmProcess::checked_extent(std::uint64_t said, std::uint64_t before, std::uint64_t most) {
+    if (said >= before && said <= most) return said;
+    vmcow::sys::throw_error(EBADMSG, "take changed pages: the image cannot have become so long");
+}
+
+vmcow::Snapshot WarmProcess::changed_snapshot(const vmcow::Snapshot& before, std::uint64_t extent_bytes,
+                                              const Reply& reply, std::vector<UniqueFd>& fds) const {
+    if (reply.changes == Where::nowhere && extent_bytes == before.extent_bytes()) return before;
     const vmcow::Layers& layers = *before.layers();
-    const vmcow::PageCount count{reply.change_count};
-    const vmcow::PageCount image_pages = vmcow::pages_of(layers.mapped_bytes());
+    const vmcow::PageCount count{reply.changes == Where::nowhere ? 0 : reply.change_count};
+    const vmcow::PageCount image_pages =
+        std::max(vmcow::pages_of(layers.mapped_bytes()), vmcow::pages_of(extent_bytes));
     if (reply.changes == Where::file) {
         if (fds.empty()) vmcow::sys::throw_error(EBADMSG, "take changed pages: no descriptor");
         const auto delta = vmcow::Delta::adopt(std::move(fds.back()), count, image_pages);
         fds.pop_back();
-        return vmcow::Snapshot(layers.with_delta(delta));
+        return vmcow::Snapshot(layers.with_delta(delta, extent_bytes));
     }
     if (count > kOutboxPages || count > image_pages) {
         vmcow::sys::throw_error(EBADMSG, "take changed pages: more than there can be");
@@ -396,16 +403,24 @@ vmcow::Snapshot WarmProcess::changed_snapshot(const vmcow::Snapshot& before, con
     const std::byte* const outbox = channel_->outbox();
     const auto pages = vmcow::Delta::checked_table(channel_->outbox_table(), count, image_pages);
     return vmcow::Snapshot(layers.with_changes(
-        pages, [&](std::size_t i) { return outbox + i * vmcow::kPageBytes; }, vmcow::Delta::stored_copy_of));
+        pages, [&](std::size_t i) { return outbox + i * vmcow::kPageBytes; }, vmcow::Delta::stored_copy_of,
+        extent_bytes));
 }
 
 void WarmProcess::take_changes(const Reply& reply, std::vector<UniqueFd>& fds) {
     for (std::size_t i = 0; i < call_->images.size(); ++i) {
         ImageArgument& image = call_->images[i];
         if (image.mode == ImageMode::apply) {
-            result_->applied.emplace(changed_snapshot(*image.snapshot, reply, fds));
+            const std::uint64_t before = image.snapshot->extent_bytes();
+            const std::uint64_t extent =
+                checked_extent(reply.images[i].extent_bytes, before, before + (image.grows ? kGrowthRoom : 0));
+            result_->applied.emplace(changed_snapshot(*image.snapshot, extent, reply, fds));
+            result_->part = image.part;
             mirror_.note_result(entries_[i], *result_->applied);
         } else if (image.mode == ImageMode::moved) {
+            const std::uint64_t before = image.moved->extent_bytes();
+            image.moved->set_extent(checked_extent(reply.images[i].extent_bytes, before,
+                                                   image.grows ? image.moved->mapped_bytes() : before));
             result_->moved_back = std::move(image.moved);
         }
     }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <utility>
@@ -32,6 +33,9 @@ struct ErasedCall {
     bool may_spin = false;              ///< there are processors enough
     bool waited = false;                ///< for a worker
     std::shared_ptr<vmcow::Loan> loan;  ///< of the arena that is moved, when its worker has it already
+    /// What keeps lent arenas from being frozen by somebody who has a handle of them; of the thread that waits.
+    std::vector<std::unique_lock<std::recursive_mutex>> locks;
+    bool waits = false;  ///< the caller does, so that what it has can be lent
 };
 
 /// What came of it.
@@ -40,7 +44,8 @@ struct ErasedResult {
     CallCost cost;
     std::optional<Payload> payload;
     std::vector<vmcow::sys::UniqueFd> fds;
-    std::optional<vmcow::Snapshot> applied;  ///< of the argument that was to be changed
+    std::optional<vmcow::Snapshot> applied;   ///< of the argument that was to be changed
+    std::optional<vmcow::SnapshotPart> part;  ///< which part of a value `applied` is the image of
     std::optional<vmcow::Arena> moved_back;
 };
 
@@ -103,8 +108,9 @@ private:
     [[nodiscard]] std::vector<vmcow::sys::UniqueFd> take_fds(const Reply& reply);
     [[nodiscard]] Payload payload_of(const Reply& reply, std::vector<vmcow::sys::UniqueFd>& fds) const;
     void take_changes(const Reply& reply, std::vector<vmcow::sys::UniqueFd>& fds);
-    [[nodiscard]] vmcow::Snapshot changed_snapshot(const vmcow::Snapshot& before, const Reply& reply,
-                                                   std::vector<vmcow::sys::UniqueFd>& fds) const;
+    [[nodiscard]] static std::uint64_t checked_extent(std::uint64_t said, std::uint64_t before, std::uint64_t most);
+    [[nodiscard]] vmcow::Snapshot changed_snapshot(const vmcow::Snapshot& before, std::uint64_t extent_bytes,
+                                                   const Reply& reply, std::vector<vmcow::sys::UniqueFd>& fds) const;
     [[nodiscard]] bool has_replied() const noexcept {
         return channel()->reply_number.load(std::memory_order_acquire) == number_;
     }

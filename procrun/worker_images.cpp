@@ -1,6 +1,7 @@
 #include "procrun/worker_images.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -28,6 +29,29 @@ using vmcow::sys::UniqueFd;
 Slot slot_at(std::uint64_t address, std::size_t bytes) {
     std::optional<Slot> slot = Slot::claim(reinterpret_cast<const void*>(address), bytes);
     return slot ? std::move(*slot) : Slot::reserve(bytes);
+}
+
+/// Of the first and the last page of a part's base, what is not the part's goes: the page becomes memory of its own.
+void hide_the_rest(const ReadOnlyImage& base, std::size_t skip, std::uint64_t extent_bytes) {
+    std::array<std::byte, vmcow::kPageBytes> kept;
+    const auto hide = [&](vmcow::PageIndex page) {
+        const std::uint64_t at = page.byte_offset();
+        const std::size_t from = page.value == 0 ? skip : 0;
+        const std::size_t to = std::min<std::uint64_t>(extent_bytes - at, vmcow::kPageBytes);
+        if (from == 0 && to == vmcow::kPageBytes) return;
+        auto* const mapped = const_cast<std::byte*>(base.data() + at);
+        std::memcpy(kept.data(), mapped, kept.size());
+        int error = vmcow::sys::map_memory_at(mapped, vmcow::kPageBytes);
+        if (error == 0) {
+            std::memcpy(mapped + from, kept.data() + from, to - from);
+            error = vmcow::sys::make_read_only(mapped, vmcow::kPageBytes);
+        }
+        if (error == 0) error = vmcow::sys::keep_out_of_children(mapped, vmcow::kPageBytes);
+        if (error != 0) throw_error(error, "map a part of an image");
+    };
+    const vmcow::PageIndex last = vmcow::page_at(extent_bytes - 1);
+    hide({0});
+    if (last.value != 0 && last.byte_offset() < base.bytes()) hide(last);
 }
 
 UniqueFd take_fd(pipes::Message& message, std::size_t& next) {
@@ -119,14 +143,16 @@ void WorkerImages::learn(pipes::Message message) {
     } else {
         UniqueFd fd = take_fd(message, next_fd);
         std::string name(lesson.name.data(), ::strnlen(lesson.name.data(), lesson.name.size()));
-        const FileState state = lesson.lent ? FileState::lent : FileState::immutable;
+        const FileState sealed = lesson.on_disk ? FileState::on_disk : FileState::immutable;
+        const FileState state = lesson.lent ? FileState::lent : sealed;
         base = std::make_shared<const ReadOnlyImage>(std::move(fd), Slot::reserve(lesson.mapped_bytes), std::move(name),
-                                                     state);
+                                                     state, vmcow::FilePart{lesson.base_offset, lesson.base_bytes});
         entry.address = lesson.address;
+        if (lesson.is_part) hide_the_rest(*base, lesson.skip, lesson.extent_bytes);
     }
     std::vector<std::shared_ptr<const vmcow::Delta>> deltas;
     for (std::size_t i = 0; i < std::min<std::size_t>(lesson.delta_count, kMaxDeltasSent); ++i) {
-        deltas.push_back(learn_delta(entry, lesson.deltas[i], message, next_fd, vmcow::pages_of(base->bytes())));
+        deltas.push_back(learn_delta(entry, lesson.deltas[i], message, next_fd, vmcow::pages_of(lesson.mapped_bytes)));
     }
     entry.snapshot.emplace(std::make_shared<const vmcow::Layers>(std::move(base), lesson.extent_bytes, deltas));
     entry.deltas = std::move(deltas);
@@ -139,13 +165,13 @@ WorkerImages::Prepared WorkerImages::prepare(const ImageRequest& request, ImageR
         if (!entry.moved) throw_error(EBADMSG, "find a moved image");
         reply.path = CallPath::moved;
         reply.reason = PathReason::last_use;
-        return {entry.moved->data(), request.extent_bytes, false};
+        return {entry.moved->data(), request.extent_bytes, nullptr, entry.moved->bytes()};
     }
     if (!entry.snapshot) throw_error(EBADMSG, "find an image");
     if (request.mode == ImageMode::read_only) {
         reply.path = CallPath::alias;
         reply.reason = PathReason::read_only_parameter;
-        return {const_cast<std::byte*>(entry.snapshot->bytes().data()), request.extent_bytes, false};
+        return {const_cast<std::byte*>(entry.snapshot->bytes().data()), request.extent_bytes, nullptr, 0};
     }
     return prepare_view(entry, request, reply);
 }
@@ -154,8 +180,9 @@ WorkerImages::Prepared WorkerImages::prepare_view(Entry& entry, const ImageReque
     entry.used_at = ++clock_;
     if (!entry.view) {
         const std::size_t bytes = entry.snapshot->layers()->mapped_bytes();
-        entry.view =
-            std::make_unique<vmcow::ResidentView>(*entry.snapshot, slot_at(entry.address, bytes), costs_, budget_);
+        // What grows works at any address.
+        Slot slot = request.grows ? Slot::reserve_up_to(bytes + kGrowthRoom, bytes) : slot_at(entry.address, bytes);
+        entry.view = std::make_unique<vmcow::ResidentView>(*entry.snapshot, std::move(slot), costs_, budget_);
         reply.path = CallPath::mapped;
         reply.reason = PathReason::first_use;
     } else if (request.result_of_last && !entry.view->changed().empty()) {
@@ -171,7 +198,7 @@ WorkerImages::Prepared WorkerImages::prepare_view(Entry& entry, const ImageReque
         reply.reason = reason_of(how);
     }
     reply.refreshed_pages = entry.view->take_refreshed().value;
-    return {entry.view->bytes().data(), request.extent_bytes, true};
+    return {entry.view->bytes().data(), request.extent_bytes, entry.view.get(), 0};
 }
 
 vmcow::ResidentView* WorkerImages::view_of(const ImageRequest& request) noexcept {
@@ -213,7 +240,7 @@ bool WorkerImages::restore_now(const ImageRequest& request) const noexcept {
 bool WorkerImages::are_mapped(const Request& request) noexcept {
     for (std::size_t i = 0; i < request.image_count; ++i) {
         vmcow::ResidentView* const view = view_of(request.images[i]);
-        if (view != nullptr && !vmcow::sys::is_mapped(view->bytes().data(), view->bytes().size())) return false;
+        if (view != nullptr && !vmcow::sys::is_mapped(view->bytes().data(), view->mapped_bytes())) return false;
     }
     return true;
 }
@@ -221,7 +248,7 @@ bool WorkerImages::are_mapped(const Request& request) noexcept {
 bool WorkerImages::are_mapped() const noexcept {
     return std::all_of(entries_.begin(), entries_.end(), [](const Entry& entry) {
         if (entry.moved && !vmcow::sys::is_mapped(entry.moved->data(), entry.moved->bytes())) return false;
-        return !entry.view || vmcow::sys::is_mapped(entry.view->bytes().data(), entry.view->bytes().size());
+        return !entry.view || vmcow::sys::is_mapped(entry.view->bytes().data(), entry.view->mapped_bytes());
     });
 }
 

@@ -44,7 +44,8 @@ public:
     struct Prepared {
         std::byte* data = nullptr;
         std::uint64_t extent_bytes = 0;
-        bool watched = false;  ///< it may get pages of its own
+        vmcow::ResidentView* view = nullptr;  ///< private: it may get pages of its own
+        std::size_t capacity = 0;             ///< of a moved image: how far it can be written
     };
     /// Throws: std::system_error -- ENOMEM, EBADMSG (no such entry).
     [[nodiscard]] Prepared prepare(const ImageRequest& request, ImageReply& reply);

@@ -222,8 +222,12 @@ private:
             bool watched = false;
             for (std::size_t i = 0; i < request_.image_count; ++i) {
                 const auto prepared = images_.prepare(request_.images[i], reply_.images[i]);
-                arguments_[i] = {prepared.data, prepared.extent_bytes};
-                watched = watched || prepared.watched;
+                const std::size_t skip = request_.images[i].skip;
+                arguments_[i].data = prepared.data + skip;
+                arguments_[i].extent_bytes = prepared.extent_bytes - skip;
+                arguments_[i].view = prepared.view;
+                arguments_[i].capacity = prepared.capacity;
+                watched = watched || prepared.view != nullptr;
             }
             step(CallStep::mapped);
             step(at = CallStep::reading);
@@ -236,6 +240,9 @@ private:
             step(CallStep::ran);
             reply_.finished = has_left_something();
             reply_.counted = true;
+            for (std::size_t i = 0; i < request_.image_count; ++i) {
+                reply_.images[i].extent_bytes = arguments_[i].extent_bytes + request_.images[i].skip;
+            }
             if (watched) {
                 step(at = CallStep::comparing);
                 compare(faults_so_far() != faults);
@@ -438,6 +445,21 @@ void keep_freed_memory() noexcept {
 }
 
 }  // namespace
+
+std::size_t CallImage::grow(std::size_t bytes) {
+    const std::size_t room = view != nullptr ? kGrowthRoom : capacity - std::min<std::size_t>(capacity, extent_bytes);
+    for (const std::size_t wanted : vmcow::growth_steps(extent_bytes, bytes)) {
+        if (wanted > room) continue;
+        try {
+            if (view != nullptr) view->grow(extent_bytes + wanted);
+        } catch (const std::system_error&) {
+            continue;
+        }
+        extent_bytes += wanted;
+        return wanted;
+    }
+    return 0;
+}
 
 int worker_main(WorkerEnds ends, const WorkerConfig& config) noexcept {
     try {

@@ -8,6 +8,8 @@
 #include "pipes/value_message.hpp"
 #include "procrun/call_protocol.hpp"
 #include "vmcow/copy_costs.hpp"
+#include "vmcow/image_heap.hpp"
+#include "vmcow/resident_view.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/units.hpp"
 
@@ -29,20 +31,28 @@ struct WorkerEnds {
     vmcow::sys::UniqueFd socket;
 };
 
+/// An image as the function's trampoline sees it. One that the function may extend lies either in a view, behind which
+/// there is room, or in a file that is longer than the image.
+struct CallImage final : vmcow::HeapGrowth {
+    [[nodiscard]] std::size_t grow(std::size_t bytes) override;
+
+    std::byte* data = nullptr;
+    std::uint64_t extent_bytes = 0;
+    vmcow::ResidentView* view = nullptr;
+    std::size_t capacity = 0;
+};
+
 /// One call as the function's trampoline sees it.
 class WorkerCall {
 public:
-    struct Image {
-        std::byte* data = nullptr;
-        std::uint64_t extent_bytes = 0;
-    };
+    using Image = CallImage;
 
     WorkerCall(pipes::MessageReader arguments, std::array<Image, kMaxImages>& images) noexcept
         : arguments_(std::move(arguments)), images_(images) {}
 
     [[nodiscard]] pipes::MessageReader& arguments() noexcept { return arguments_; }
     [[nodiscard]] pipes::MessageWriter& result() noexcept { return result_; }
-    [[nodiscard]] const Image& image(std::size_t i) const noexcept { return images_[i]; }
+    [[nodiscard]] Image& image(std::size_t i) const noexcept { return images_[i]; }
 
 private:
     pipes::MessageReader arguments_;

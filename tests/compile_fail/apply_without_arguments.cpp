@@ -1,4 +1,4 @@
-// expect: apply changes an image: its first argument is a vmcow::Snapshot or a moved vmcow::Arena
+// expect: apply changes an image: its first argument is a vmcow::Value, a vmcow::Snapshot or a moved vmcow::Arena
 #include "procrun/pool.hpp"
 
 void fill();

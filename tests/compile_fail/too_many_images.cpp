@@ -1,4 +1,4 @@
-// expect: a pool call has eight images at the most
+// expect: a pool call has eight images and values at the most
 #include "procrun/pool.hpp"
 
 using T = const int&;
