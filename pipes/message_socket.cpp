@@ -1,89 +1,18 @@
 #include "pipes/message_socket.hpp"
 
-#include <sys/socket.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
-
-#include "vmcow/sys/error.hpp"
+#include <utility>
 
 namespace pipes {
-namespace {
-
-using vmcow::sys::UniqueFd;
-
-/// Room for the largest control message; aligned as the kernel wants it.
-struct alignas(cmsghdr) ControlBuffer {
-    std::array<std::byte, CMSG_SPACE(MessageSocket::kMaxFds * sizeof(int))> bytes;
-};
-
-void take_fds(msghdr& header, std::vector<UniqueFd>& fds) {
-    for (cmsghdr* control = CMSG_FIRSTHDR(&header); control != nullptr; control = CMSG_NXTHDR(&header, control)) {
-        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
-        const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (std::size_t i = 0; i < count; ++i) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof(int));
-            fds.emplace_back(fd);
-        }
-    }
-}
-
-}  // namespace
 
 std::pair<MessageSocket, MessageSocket> MessageSocket::pair() {
-    std::array<int, 2> ends{};
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-        vmcow::sys::throw_errno("open a message socket");
-    }
-    return {MessageSocket(UniqueFd(ends[0])), MessageSocket(UniqueFd(ends[1]))};
+    auto [first, second] = vmcow::sys::open_message_sockets();
+    return {MessageSocket(std::move(first)), MessageSocket(std::move(second))};
 }
 
 void MessageSocket::send(std::span<const std::byte> bytes, std::span<const int> fds) {
-    VMCOW_ASSERT(!bytes.empty() && bytes.size() <= kMaxBytes && fds.size() <= kMaxFds);
-    iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
-    msghdr header{};
-    header.msg_iov = &vector;
-    header.msg_iovlen = 1;
-    ControlBuffer buffer{};
-    if (!fds.empty()) {
-        header.msg_control = buffer.bytes.data();
-        header.msg_controllen = CMSG_SPACE(fds.size_bytes());
-        cmsghdr* const control = CMSG_FIRSTHDR(&header);
-        control->cmsg_level = SOL_SOCKET;
-        control->cmsg_type = SCM_RIGHTS;
-        control->cmsg_len = CMSG_LEN(fds.size_bytes());
-        std::memcpy(CMSG_DATA(control), fds.data(), fds.size_bytes());
-    }
-    const ssize_t sent = vmcow::sys::retry_interrupted([&] { return ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL); });
-    if (sent < 0) vmcow::sys::throw_errno("send a message");
+    vmcow::sys::send_message(fd_.get(), bytes, fds);
 }
 
-std::optional<Message> MessageSocket::receive() {
-    // Asked first how long it is: a buffer for the longest would be 64 KiB that each receiver then has touched.
-    const ssize_t length =
-        vmcow::sys::retry_interrupted([&] { return ::recv(fd_.get(), nullptr, 0, MSG_PEEK | MSG_TRUNC); });
-    if (length < 0) vmcow::sys::throw_errno("receive a message");
-    if (length == 0) return std::nullopt;  // no message is empty
-    Message message;
-    message.bytes.resize(std::min(static_cast<std::size_t>(length), kMaxBytes));
-    iovec vector{message.bytes.data(), message.bytes.size()};
-    ControlBuffer buffer;
-    msghdr header{};
-    header.msg_iov = &vector;
-    header.msg_iovlen = 1;
-    header.msg_control = buffer.bytes.data();
-    header.msg_controllen = buffer.bytes.size();
-    const ssize_t got = vmcow::sys::retry_interrupted([&] { return ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC); });
-    if (got < 0) vmcow::sys::throw_errno("receive a message");
-    take_fds(header, message.fds);
-    // The buffer holds the most that can be sent, so what is missing found no free descriptor in this process.
-    if ((header.msg_flags & MSG_CTRUNC) != 0) vmcow::sys::throw_error(EMFILE, "receive a message's descriptors");
-    if ((header.msg_flags & MSG_TRUNC) != 0) vmcow::sys::throw_error(EMSGSIZE, "receive a message");
-    message.bytes.resize(static_cast<std::size_t>(got));
-    return message;
-}
+std::optional<Message> MessageSocket::receive() { return vmcow::sys::receive_message(fd_.get()); }
 
 }  // namespace pipes

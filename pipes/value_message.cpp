@@ -1,28 +1,17 @@
 #include "pipes/value_message.hpp"
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstdint>
 #include <cstring>
 #include <string>
 #include <utility>
 
+#include "vmcow/snapshot_wire.hpp"
 #include "vmcow/sys/error.hpp"
 
 namespace pipes {
 namespace {
 
 using vmcow::sys::UniqueFd;
-
-/// A snapshot as it stands in a message; its descriptors follow in the order base, oldest delta, …
-struct WireSnapshot {
-    std::uint64_t extent_bytes = 0;
-    std::uint64_t slot_address = 0;
-    std::uint64_t delta_count = 0;
-    std::array<std::uint64_t, vmcow::Layers::kMaxDeltas> delta_pages{};
-    std::array<char, 64> name{};  // zero-terminated, cut off where it is longer
-};
 
 [[noreturn]] void malformed(const char* what) {
     vmcow::sys::throw_error(EBADMSG, std::string("received message: ") + what);
@@ -39,18 +28,9 @@ void MessageWriter::put(UniqueFd fd) {
 }
 
 void MessageWriter::put(const vmcow::Snapshot& snapshot) {
-    vmcow::SnapshotParts parts = snapshot.parts();
-    WireSnapshot wire;
-    wire.extent_bytes = parts.extent_bytes;
-    wire.slot_address = parts.slot_address;
-    wire.delta_count = parts.deltas.size();
-    snapshot.name().copy(wire.name.data(), wire.name.size() - 1);
-    put(std::move(parts.base));
-    for (std::size_t i = 0; i < parts.deltas.size(); ++i) {
-        wire.delta_pages[i] = parts.deltas[i].pages.value;
-        put(std::move(parts.deltas[i].fd));
-    }
-    put(std::as_bytes(std::span(&wire, 1)));
+    vmcow::PackedSnapshot packed = vmcow::pack(snapshot);
+    for (UniqueFd& fd : packed.fds) put(std::move(fd));
+    put(std::as_bytes(std::span(&packed.record, 1)));
 }
 
 MessageReader::MessageReader(std::span<const std::byte> bytes, std::vector<UniqueFd> fds)
@@ -69,19 +49,9 @@ UniqueFd MessageReader::take_fd() {
 }
 
 vmcow::Snapshot MessageReader::take_snapshot() {
-    WireSnapshot wire;
-    std::memcpy(&wire, take(sizeof(wire)).data(), sizeof(wire));
-    if (wire.delta_count > wire.delta_pages.size()) malformed("a snapshot with too many deltas");
-    wire.name.back() = '\0';
-    vmcow::SnapshotParts parts;
-    parts.extent_bytes = wire.extent_bytes;
-    parts.slot_address = wire.slot_address;
-    parts.base = take_fd();
-    for (std::size_t i = 0; i < wire.delta_count; ++i) {
-        UniqueFd fd = take_fd();
-        parts.deltas.push_back({std::move(fd), {wire.delta_pages[i]}});
-    }
-    return vmcow::Snapshot::adopt(std::move(parts), wire.name.data());
+    vmcow::SnapshotRecord record;
+    std::memcpy(&record, take(sizeof(record)).data(), sizeof(record));
+    return vmcow::unpack(record, [this] { return take_fd(); });
 }
 
 void MessageReader::expect_end() const {

@@ -187,6 +187,18 @@ Program& Program::process_group(pid_t pgid) {
     return *this;
 }
 
+std::vector<DescriptorMove> Program::moves() const {
+    std::vector<DescriptorMove> moves;
+    for (const auto& [target, source] : descriptors_) moves.push_back({.target = target, .source = source});
+    return moves;
+}
+
+UniqueFd Program::duplicate_beside_descriptors(int fd) const {
+    UniqueFd copy(duplicate_beside(fd, moves()));
+    if (!copy) throw_errno(fmt::format("duplicate descriptor {} for '{}'", fd, argv_.front()));
+    return copy;
+}
+
 std::variant<Process, Outcome> Program::start() const {
     const std::vector<std::string> environment = merged_environment(inherit_environment_, environment_);
     if (auto refusal = refuse_zero_bytes(argv_, environment, directory_)) return *std::move(refusal);
@@ -194,8 +206,7 @@ std::variant<Process, Outcome> Program::start() const {
     const std::vector<const char*> argv_pointers = pointers_to(argv_);
     const std::vector<const char*> environment_pointers = pointers_to(environment);
     const std::vector<const char*> path_pointers = pointers_to(paths);
-    std::vector<DescriptorMove> moves;
-    for (const auto& [target, source] : descriptors_) moves.push_back({.target = target, .source = source});
+    std::vector<DescriptorMove> moves = this->moves();
 
     ChildPlan plan{.argv = argv_pointers.data(),
                    .environment = environment_pointers.data(),

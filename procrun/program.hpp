@@ -8,6 +8,8 @@
 
 #include "procrun/outcome.hpp"
 #include "procrun/process.hpp"
+#include "procrun/program_child.hpp"
+#include "vmcow/sys/fd.hpp"
 
 namespace procrun {
 
@@ -51,7 +53,13 @@ public:
 
     [[nodiscard]] const std::vector<std::string>& argv() const noexcept { return argv_; }
 
+    /// A second descriptor of `fd`'s file, close-on-exec, with a number that the child can have it under too: above 2
+    /// and none that `descriptor` has been told of. Throws: std::system_error -- EBADF, EMFILE.
+    [[nodiscard]] vmcow::sys::UniqueFd duplicate_beside_descriptors(int fd) const;
+
 private:
+    [[nodiscard]] std::vector<DescriptorMove> moves() const;
+
     std::vector<std::string> argv_;
     std::map<std::string, std::optional<std::string>> environment_;  // nullopt: taken away
     bool inherit_environment_ = true;

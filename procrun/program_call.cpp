@@ -1,0 +1,177 @@
+#include "procrun/program_call.hpp"
+
+#include <poll.h>
+#include <signal.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "procrun/limits.hpp"
+#include "procrun/poll_until.hpp"
+#include "procrun/process.hpp"
+#include "vmcow/sys/descriptor_socket.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/fd.hpp"
+
+namespace procrun {
+namespace {
+
+using vmcow::TypedSnapshot;
+using vmcow::sys::throw_error;
+using vmcow::sys::UniqueFd;
+
+/// The values that a program gives, as they arrive. It is not trusted, and may send what it likes (I3).
+class Results {
+public:
+    /// Takes the end of a connection over, and what was sent on it as arguments.
+    Results(UniqueFd socket, vmcow::SentFiles sent) : socket_(std::move(socket)), sent_(std::move(sent)) {}
+
+    /// What to poll for: -1 after the last one.
+    [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+
+    /// Takes what is there, without waiting. Throws: std::system_error -- it is no result.
+    void take_all() {
+        while (socket_) {
+            pollfd wanted{socket_.get(), POLLIN, 0};
+            if (vmcow::sys::retry_interrupted([&] { return ::poll(&wanted, 1, 0); }) <= 0) return;
+            take_message();
+        }
+    }
+
+    [[nodiscard]] std::vector<TypedSnapshot> take_values() noexcept { return std::move(values_); }
+
+private:
+    void take_message() {
+        std::optional<vmcow::sys::Message> message;
+        try {
+            message = vmcow::sys::receive_message(socket_.get());
+        } catch (const std::system_error& error) {
+            // Told once: the program has ended without having looked at its arguments, as it may.
+            if (error.code().value() == ECONNRESET) return;
+            throw;
+        }
+        if (!message) return socket_.reset();
+        std::vector<TypedSnapshot> values = vmcow::unpack_values(std::move(*message), &sent_);
+        if (values.size() != 1) throw_error(EBADMSG, std::to_string(values.size()) + " values in one message");
+        if (values_.size() == ProgramCall::kMaxResults) {
+            throw_error(E2BIG, "more than " + std::to_string(values_.size()) + " values");
+        }
+        values_.push_back(std::move(values.front()));
+    }
+
+    UniqueFd socket_;
+    vmcow::SentFiles sent_;
+    std::vector<TypedSnapshot> values_;
+};
+
+Outcome lost(const std::system_error& error) {
+    return {OutcomeKind::result_lost, error.code().value(), "take a result: " + text_of(error)};
+}
+
+/// Takes results until the program has ended: nullopt then, all that it has sent before its end is here. Or an outcome
+/// for which it is to be ended.
+std::optional<Outcome> wait_for_end(const Process& program, Results& results, Deadline deadline, LimitWatch& watch) {
+    bool ended = false;
+    while (!ended) {
+        std::array<pollfd, 2> wanted{pollfd{results.fd(), POLLIN, 0}, pollfd{program.pidfd(), POLLIN, 0}};
+        poll_until(wanted, earlier(deadline, watch.next_look()), "wait for a program");
+        ended = wanted[1].revents != 0;
+        try {
+            results.take_all();  // after the look whether it has ended: what came between the two is not missed
+        } catch (const std::system_error& error) {
+            return lost(error);
+        }
+        if (ended) break;
+        if (auto reason = watch.exceeded()) return Outcome{OutcomeKind::limit_exceeded, SIGKILL, std::move(*reason)};
+        if (deadline.passed()) return Outcome{OutcomeKind::deadline_passed, SIGKILL, {}};
+    }
+    return std::nullopt;
+}
+
+/// Why the program, which has ended, has ended. Throws: std::system_error -- ECHILD.
+Outcome outcome_at_end(Process& program, const LimitWatch& watch) {
+    const ExitRecord record = program.wait();
+    const std::chrono::duration<double> used(record.user_seconds + record.system_seconds);
+    const auto over = watch.exceeded_at_end(std::chrono::duration_cast<std::chrono::nanoseconds>(used), std::nullopt);
+    return over ? Outcome{OutcomeKind::limit_exceeded, 0, *over} : record.outcome;
+}
+
+/// Starts the program with a copy of `socket` of its own, by which it finds its values.
+std::variant<Process, Outcome> start_with_socket(Program program, UniqueFd socket) {
+    // The number that it has here: no other descriptor of ours, by which the program may be named, is in its way there.
+    const UniqueFd own = program.duplicate_beside_descriptors(socket.get());
+    socket.reset();
+    program.descriptor(own.get(), own.get());
+    program.variable(vmcow::kValuesVariable, vmcow::values_variable(own.get()));
+    return program.start();
+}
+
+}  // namespace
+
+ProgramCall& ProgramCall::argument(vmcow::Snapshot snapshot, std::uint64_t type) {
+    arguments_.push_back({std::move(snapshot), type});
+    return *this;
+}
+
+ProgramCall& ProgramCall::deadline(Deadline deadline) {
+    deadline_ = deadline;
+    return *this;
+}
+
+ProgramCall& ProgramCall::processor_time(std::chrono::nanoseconds most) {
+    processor_time_ = most;
+    return *this;
+}
+
+ProgramCall& ProgramCall::memory_bytes(std::uint64_t most) {
+    memory_bytes_ = most;
+    return *this;
+}
+
+CallResult<std::vector<TypedSnapshot>> ProgramCall::run() const {
+    const auto begin = Deadline::Clock::now();
+    auto [ours, theirs] = vmcow::sys::open_message_sockets();
+    vmcow::SentFiles sent;
+    vmcow::send_values(ours.get(), arguments_, &sent);
+    auto started = start_with_socket(program_, std::move(theirs));
+    CallCost cost;
+    if (auto* const refusal = std::get_if<Outcome>(&started)) return {std::move(*refusal), cost, std::nullopt};
+    Process& program = std::get<Process>(started);
+
+    Results results(std::move(ours), std::move(sent));
+    ProcessCounters counters(program.pid());
+    if (memory_bytes_) cost.memory_limit_by = MemoryLimitBy::polling;
+    LimitWatch watch(counters, {.processor_time = processor_time_, .memory_bytes = memory_bytes_}, {},
+                     CallStart::forked);
+    std::optional<Outcome> cut_short = wait_for_end(program, results, deadline_, watch);
+    if (cut_short) program.kill_and_wait();
+    Outcome outcome = cut_short ? std::move(*cut_short) : outcome_at_end(program, watch);
+    for (const std::string& reason : watch.unknown()) {
+        cost.unwatched += (cost.unwatched.empty() ? "" : "; ") + reason;
+    }
+    cost.seconds = std::chrono::duration<double>(Deadline::Clock::now() - begin).count();
+    if (!outcome.ok()) return {std::move(outcome), std::move(cost), std::nullopt};
+    return {std::move(outcome), std::move(cost), results.take_values()};
+}
+
+CallResult<TypedSnapshot> ProgramCall::run_for_one() const {
+    auto all = run();
+    if (!all.ok()) return {all.outcome(), all.cost(), std::nullopt};
+    const std::vector<TypedSnapshot>& values = all.value();
+    if (values.size() == 1) return {all.outcome(), all.cost(), values.front()};
+    const std::string count = values.empty() ? "no value" : std::to_string(values.size()) + " values";
+    const int error = values.empty() ? ENODATA : EBADMSG;
+    return {{OutcomeKind::result_lost, error, "take a result: the program gave " + count}, all.cost(), std::nullopt};
+}
+
+Outcome ProgramCall::misfit(const std::system_error& error) { return lost(error); }
+
+void ProgramCall::require_type(std::uint64_t found, std::uint64_t wanted) {
+    if (found == 0 || found == wanted) return;
+    throw_error(EBADMSG, "it is of type " + std::to_string(found) + ", not of type " + std::to_string(wanted));
+}
+
+}  // namespace procrun
