@@ -14,8 +14,10 @@
 #include <limits>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 
+#include "vmcow/delta.hpp"
 #include "vmcow/fork_lock.hpp"
 #include "vmcow/mapped_image.hpp"
 #include "vmcow/page_compare.hpp"
@@ -176,6 +178,7 @@ private:
 
     void extend_file(std::size_t capacity) {
         const std::scoped_lock lock(fork_lock());
+        if (!writable_) return extend_copy(capacity);
         sys::resize_memfd(fd_.get(), capacity, options_.name);
         if (const int error = map_for_writing(capacity_, capacity); error != 0) {
             sys::resize_memfd(fd_.get(), capacity_, options_.name);
@@ -185,9 +188,17 @@ private:
         id_ = next_image_id();
     }
 
+    /// In a function process: behind the private copy of the file there is memory.
+    void extend_copy(std::size_t capacity) {
+        std::byte* const end = slot_.address() + capacity_;
+        check(sys::map_memory_at(end, capacity - capacity_), "map");
+        check(sys::keep_out_of_children(end, capacity - capacity_), "map");
+        capacity_ = capacity;
+    }
+
     /// Puts what is not in use yet, up to `end`, into huge pages, whole chunks of which the file has.
     void make_huge(std::size_t end) {
-        if (!is_large(end) || options_.pages != PagePolicy::automatic) return;
+        if (!is_large(end) || options_.pages != PagePolicy::automatic || !writable_) return;
         const std::size_t from = round_down(populated_, kHugeBytes);
         const std::size_t to = std::min(round_up(end, kHugeBytes), round_down(capacity_, kHugeBytes));
         if (to <= from) return;
@@ -219,25 +230,102 @@ private:
 
     int reserve_again() noexcept override { return capacity_ == 0 ? 0 : sys::reserve_hole(slot_.address(), capacity_); }
 
+    /// A function process that forks another one: what it has changed in its private copy goes along as a delta.
+    void before_fork() override {
+        if (writable_ || !fd_) return;
+        const FileCopy file(*this);
+        std::vector<PageIndex> changed;
+        for (const PageRun& run : private_runs()) {
+            for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
+                if (std::memcmp(slot_.address() + page.byte_offset(), file.page(page), kPageBytes) != 0)
+                    changed.push_back(page);
+            }
+        }
+        if (changed.empty()) return;
+        for_child_ = Delta::copy_of(changed, [&](std::size_t i) { return slot_.address() + changed[i].byte_offset(); });
+    }
+
+    void forget_fork() noexcept override { for_child_.reset(); }
+
     int map_file_again() noexcept override {
         if (!fd_) return 0;  // frozen, and about to end
-        writable_ = false;
-        if (const int error = drop_write_access(fd_.get()); error != 0) return error;
-        return capacity_ == 0 ? 0 : map(0, capacity_, sys::MapMode::private_write);
+        if (writable_) {
+            writable_ = false;
+            file_bytes_ = capacity_;
+            if (const int error = drop_write_access(fd_.get()); error != 0) return error;
+        }
+        if (file_bytes_ > 0) {
+            if (const int error = map(0, file_bytes_, sys::MapMode::private_write); error != 0) return error;
+        }
+        if (capacity_ == file_bytes_) return 0;
+        std::byte* const end = slot_.address() + file_bytes_;
+        if (const int error = sys::map_memory_at(end, capacity_ - file_bytes_); error != 0) return error;
+        return sys::keep_out_of_children(end, capacity_ - file_bytes_);
+    }
+
+    int compose_again() noexcept override {
+        std::swap(inherited_, for_child_);  // nothing is freed here (I7)
+        if (!inherited_) return 0;
+        const std::span<const PageIndex> pages = inherited_->pages();
+        for (std::size_t i = 0; i < pages.size(); ++i) {
+            std::memcpy(slot_.address() + pages[i].byte_offset(), inherited_->content({i}), kPageBytes);
+        }
+        return 0;
     }
 
     [[nodiscard]] WritableRange writable() const noexcept override {
         return {reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, {}};
     }
 
-    [[nodiscard]] PageChanges changes() const override {
+    /// In a function process: the file, as it is without what was changed here; zeros behind it.
+    class FileCopy {
+    public:
+        explicit FileCopy(const Image& image) : slot_(Slot::reserve(image.capacity_)) {
+            int error = 0;
+            if (image.file_bytes_ > 0) {
+                error =
+                    sys::map_file_at(slot_.address(), image.file_bytes_, sys::MapMode::read_only, image.fd_.get(), 0);
+            }
+            if (error == 0 && image.capacity_ > image.file_bytes_) {
+                error = sys::map_memory_at(slot_.address() + image.file_bytes_, image.capacity_ - image.file_bytes_);
+            }
+            image.check(error, "map");
+        }
+        [[nodiscard]] const std::byte* page(PageIndex page) const noexcept {
+            return slot_.address() + page.byte_offset();
+        }
+
+    private:
+        Slot slot_;
+    };
+
+    [[nodiscard]] std::vector<PageRun> private_runs() const {
         std::vector<PageRun> runs;
         sys::PageScanner().private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, runs);
+        return runs;
+    }
+
+    [[nodiscard]] PageChanges changes() const override {
+        const std::vector<PageRun> runs = private_runs();
         if (runs.empty()) return {};
-        const Slot before = Slot::reserve(capacity_);
-        check(sys::map_file_at(before.address(), capacity_, sys::MapMode::read_only, fd_.get(), 0), "map");
-        return compare_runs(runs, slot_.address(),
-                            [&](PageIndex page) { return before.address() + page.byte_offset(); });
+        const FileCopy file(*this);
+        std::vector<PageRun> placed;
+        std::unordered_map<std::uint64_t, const std::byte*> inherited;
+        if (inherited_) {
+            const std::span<const PageIndex> pages = inherited_->pages();
+            for (std::size_t i = 0; i < pages.size(); ++i) {
+                placed.push_back({pages[i], {1}});
+                inherited.emplace(pages[i].value, inherited_->content({i}));
+            }
+        }
+        const auto before = [&](PageIndex page) {
+            const auto found = inherited.find(page.value);
+            return found == inherited.end() ? file.page(page) : found->second;
+        };
+        PageChanges changes = compare_runs(subtract(runs, placed), slot_.address(), before);
+        // What was copied into place is private from the start: writing there copies no page, but it changes bytes.
+        changes.changed_bytes += compare_runs(placed, slot_.address(), before).changed_bytes;
+        return changes;
     }
 
     ArenaOptions options_;
@@ -247,9 +335,12 @@ private:
     std::uint64_t id_ = next_image_id();
     Slot slot_;
     std::size_t extent_ = 0;
-    std::size_t capacity_ = 0;   // bytes in the file and mapped
-    std::size_t populated_ = 0;  // of these, up to where pages may exist
-    bool writable_ = true;       // not in a function process, which has a private copy
+    std::size_t capacity_ = 0;    // bytes in the file and mapped
+    std::size_t populated_ = 0;   // of these, up to where pages may exist
+    bool writable_ = true;        // not in a function process, which has a private copy
+    std::size_t file_bytes_ = 0;  // there: of these, those that the file has; memory of its own is behind them
+    std::shared_ptr<const Delta> for_child_;
+    std::shared_ptr<const Delta> inherited_;  // what its parent, a function process itself, had changed
     std::uint64_t huge_bytes_ = 0;
     int collapse_error_ = 0;
 };

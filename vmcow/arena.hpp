@@ -53,8 +53,8 @@ public:
 /// faster than 4 KiB pages.
 ///
 /// Threads:    one at a time.
-/// After fork: a function process has a private copy at the same address; there it can be read and written within its
-///             capacity, but not grown or frozen (EPERM, EINVAL).
+/// After fork: a function process has a private copy at the same address; there it can be read, written and grown, but
+///             not frozen (EPERM).
 /// Source:     memfd_create(2); madvise(2) MADV_COLLAPSE, Linux 6.1, without which pages are small.
 class Arena {
 public:
