@@ -407,7 +407,8 @@ void put_value(ErasedCall& call, const vmcow::Value<T>& value, bool is_last_use,
     vmcow::ValueImage& image = *value.handle();
     if (value.is_unique()) {
         if (to.mode == ImageMode::apply && is_last_use) {
-            if (std::optional<vmcow::Arena> arena = image.take_arena()) {
+            // An empty one has no file that could be mapped.
+            if (std::optional<vmcow::Arena> arena = image.extent_bytes() > 0 ? image.take_arena() : std::nullopt) {
                 if (to.grows) arena->make_room(kMovedRoom);
                 to.mode = ImageMode::moved;
                 to.moved = std::move(arena);
@@ -433,14 +434,13 @@ void put_argument(ErasedCall& call, A&& argument, ImageMode writing_mode, int& i
         const bool first = image++ == 0;
         to.mode = !writes<P, A>() ? ImageMode::read_only : (first ? writing_mode : ImageMode::by_value);
         if constexpr (kIsValue<A>) {
-            const auto taken = [&]() -> decltype(auto) {
-                if constexpr (std::is_lvalue_reference_v<A>) {
-                    return (argument);
-                } else {
-                    return std::remove_cvref_t<A>(std::forward<A>(argument));
+            if constexpr (!std::is_lvalue_reference_v<A>) {
+                if (to.mode == ImageMode::apply) {
+                    const std::remove_cvref_t<A> taken(std::forward<A>(argument));
+                    return put_value(call, taken, true, to);
                 }
-            };
-            return put_value(call, taken(), !std::is_lvalue_reference_v<A>, to);
+            }
+            return put_value(call, argument, false, to);  // it outlives a call that waits
         } else if constexpr (kIsPart<A>) {
             to.part = argument.snapshot_part();
             to.snapshot = to.part->image();

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,8 +66,7 @@ TEST_F(ReplacedFileTest, NothingIsThereUntilItIsRenamed) {
     }
     EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
     sys::ReplacedFile file(path_, "a");
-    file.rename();
-    file.sync_directory();
+    file.rename(true);
     EXPECT_TRUE(std::filesystem::exists(path_));
 }
 
@@ -82,18 +82,22 @@ TEST_F(ReplacedFileTest, RenameThatFailsLeavesTheOldFile) {
         sys::ReplacedFile file(path_, "a");
         std::filesystem::remove(path_);
         std::filesystem::create_directory(path_);
-        EXPECT_EQ(EISDIR, error_of([&] { file.rename(); }));
+        EXPECT_EQ(EISDIR, error_of([&] { file.rename(false); }));
     }
     EXPECT_TRUE(std::filesystem::is_directory(path_));
     EXPECT_FALSE(std::filesystem::exists(directory_ / ".vmcow-a.tmp"));
 }
 
-TEST_F(ReplacedFileTest, SyncOfARemovedDirectoryIsAnError) {
-    std::filesystem::create_directory(directory_ / "folder");
-    sys::ReplacedFile file(directory_ / "folder/file", "a");
-    file.rename();
-    std::filesystem::remove_all(directory_ / "folder");
-    EXPECT_EQ(ENOENT, error_of([&] { file.sync_directory(); }));
+TEST_F(ReplacedFileTest, NothingIsReplacedWhenTheDirectoryCannotBeSynced) {
+    std::ofstream(path_) << "old";
+    sys::ReplacedFile file(path_, "a");
+    {
+        const tests::ScopedLimit limit(RLIMIT_NOFILE, static_cast<rlim_t>(file.fd()) + 1);
+        EXPECT_EQ(EMFILE, error_of([&] { file.rename(true); }));
+    }
+    EXPECT_EQ(std::filesystem::file_size(path_), 3U);
+    file.rename(true);
+    EXPECT_EQ(std::filesystem::file_size(path_), 0U);
 }
 
 /// A regular file of four pages of noise.

@@ -200,8 +200,8 @@ TEST(PoolSoakTest, ManyWorkersLeaveNothing) {
     static_cast<void>(pool.call(tests::answer));
     expect_flat(before, held_with(pool));
     // It reaps when it gets round to it, and has a descriptor of each worker until then.
-    static_cast<void>(tests::eventually(
-        [&] { return held_by(pool.status().zygote_pid).descriptors <= zygote_before.descriptors; }));
+    static_cast<void>(
+        tests::eventually([&] { return held_by(pool.status().zygote_pid).descriptors <= zygote_before.descriptors; }));
     expect_flat("zygote", zygote_before, held_by(pool.status().zygote_pid));
 }
 

@@ -65,9 +65,8 @@ public:
         }
         const struct stat written = status_of(file_.fd(), path_);
         report_.file_bytes = static_cast<std::uint64_t>(written.st_size);
-        file_.rename();
+        file_.rename(options_.sync);
         if (!options_.relative_to) remember(written);
-        if (options_.sync) file_.sync_directory();
         return report_;
     }
 

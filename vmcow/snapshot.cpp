@@ -88,12 +88,17 @@ SnapshotParts Snapshot::parts() const {
     return parts;
 }
 
+bool Snapshot::fits(std::uint64_t base_bytes, std::uint64_t extent_bytes) noexcept {
+    const PageCount pages = std::max(pages_of(extent_bytes), PageCount{1});  // an empty image has a page too
+    const bool whole_pages = base_bytes > 0 && base_bytes % kPageBytes == 0;
+    return whole_pages && pages_of(base_bytes) <= pages && extent_bytes <= kMostExtent;
+}
+
 Snapshot Snapshot::adopt(SnapshotParts parts, std::string name) {
     if (!sys::is_immutable(parts.base.get())) sys::throw_error(EBADMSG, "received image: not sealed");
     const std::uint64_t bytes = sys::file_bytes(parts.base.get());
-    const PageCount pages = std::max(pages_of(parts.extent_bytes), PageCount{1});  // an empty image has a page too
-    // An image that has grown is longer than its base.
-    if (bytes == 0 || bytes % kPageBytes != 0 || pages_of(bytes) > pages || parts.extent_bytes > kMostExtent) {
+    const PageCount pages = std::max(pages_of(parts.extent_bytes), PageCount{1});
+    if (!fits(bytes, parts.extent_bytes)) {
         sys::throw_error(EBADMSG, "received image: its size does not fit its extent");
     }
     if (parts.deltas.size() > Layers::kMaxDeltas) sys::throw_error(EBADMSG, "received image: too many deltas");

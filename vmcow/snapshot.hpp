@@ -62,7 +62,8 @@ public:
     /// Memory held by the deltas, in pages; the base is shared with the relatives.
     [[nodiscard]] PageCount delta_pages() const noexcept;
 
-    /// The memfd of the base. For a snapshot without deltas it is the image: a program can read it as a file.
+    /// The file of the base. For a snapshot without deltas that was made from an arena it is the image: a program can
+    /// read it as a file.
     [[nodiscard]] int base_fd() const noexcept;
 
     /// Duplicated descriptors of all parts, for another process.
@@ -72,6 +73,8 @@ public:
     /// Throws: std::system_error -- EBADMSG, naming what is wrong; ENOMEM. All descriptors are closed.
     [[nodiscard]] static Snapshot adopt(SnapshotParts parts, std::string name);
 
+    /// Whether an image of that length can have a base of so many bytes: it is as long, or has grown since.
+    [[nodiscard]] static bool fits(std::uint64_t base_bytes, std::uint64_t extent_bytes) noexcept;
     [[nodiscard]] const std::shared_ptr<const Layers>& layers() const noexcept;
     /// The snapshot that `layers` describes. For the inside of this folder.
     explicit Snapshot(std::shared_ptr<const Layers> layers);

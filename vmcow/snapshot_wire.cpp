@@ -27,14 +27,10 @@ typename Files::mapped_type find_file(const Files& files, int fd) {
     return found == files.end() ? nullptr : found->second;
 }
 
-/// More than anybody can map.
-constexpr std::uint64_t kMostExtentBytes = std::uint64_t{1} << 46;
-
 /// As Snapshot::adopt, on a base that needs no second look: a sealed file of this process.
 Snapshot adopt_over(std::shared_ptr<const ReadOnlyImage> base, SnapshotParts parts, const SentFiles& sent) {
     const PageCount pages = std::max(pages_of(parts.extent_bytes), PageCount{1});
-    // An image that has grown is longer than its base.
-    if (pages_of(base->bytes()) > pages || parts.extent_bytes > kMostExtentBytes) {
+    if (!Snapshot::fits(base->bytes(), parts.extent_bytes)) {
         sys::throw_error(EBADMSG, "received image: its size does not fit its extent");
     }
     std::vector<std::shared_ptr<const Delta>> deltas;

@@ -179,7 +179,8 @@ public:
     /// No other value shares the image.
     [[nodiscard]] bool is_unique() const noexcept { return handle_.is_unique(); }
     [[nodiscard]] std::uint64_t extent_bytes() const { return handle_->extent_bytes(); }
-    /// The pages that editing has copied since the value became private, or since the last of them.
+    /// What editing has copied since the value became private or, if that was later, was last taken as a snapshot.
+    /// Cost: a page scan.
     [[nodiscard]] PageChanges changes() const { return handle_->changes(); }
     /// A number for the type, the same in every program that the same compiler has made.
     [[nodiscard]] static std::uint64_t type() noexcept { return typeid(T).hash_code(); }

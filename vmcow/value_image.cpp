@@ -10,8 +10,8 @@ namespace vmcow {
 namespace {
 
 /// In a function process an arena is a private copy over a file that its owner may still change: what is to outlive the
-/// process is copied.
-Snapshot freeze(Arena& arena) {
+/// process is copied. Whoever reads it goes on with the arena, which is `kept`.
+Snapshot freeze(Arena& arena, std::optional<Arena>& kept) {
     try {
         return std::move(arena).freeze();
     } catch (const std::system_error& error) {
@@ -19,7 +19,9 @@ Snapshot freeze(Arena& arena) {
     }
     Arena copy({.name = arena.name(), .reserve_bytes = std::max(arena.extent_bytes(), std::uint64_t{kPageBytes})});
     copy.append(arena.bytes());
-    return std::move(copy).freeze();
+    Snapshot frozen = std::move(copy).freeze();
+    kept = std::move(arena);
+    return frozen;
 }
 
 }  // namespace
@@ -64,9 +66,11 @@ std::uint64_t ValueImage::extent_bytes() const {
 
 Snapshot ValueImage::snapshot() const {
     const std::scoped_lock lock(mutex_);
+    VMCOW_ASSERT(!is_being_edited() && "a value cannot be shared while it is being edited");
     if (auto* const arena = std::get_if<Arena>(&content_)) {
+        static_cast<void>(checked(*arena));
         // It stays mapped where it is, so that whoever reads it goes on.
-        content_ = freeze(*arena);
+        content_ = freeze(*arena, kept_);
     }
     if (const auto* const frozen = std::get_if<Snapshot>(&content_)) return *frozen;
     auto& view = std::get<PrivateView>(content_);
@@ -149,10 +153,12 @@ ValueHandle::ValueHandle(const ValueHandle& other) noexcept : image_(other.image
 
 void ValueHandle::release() noexcept {
     // What other handles have read is read before the last one changes or ends the image.
-    if (image_ != nullptr && image_->handles_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete image_;
+    if (image_ == nullptr || image_->handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    VMCOW_ASSERT(!image_->is_being_edited() && "a value cannot be assigned to or destroyed while it is being edited");
+    delete image_;
 }
 
-bool ValueHandle::is_unique() const noexcept { return image_->handles_.load(std::memory_order_acquire) == 1; }
+bool ValueHandle::is_unique() const noexcept { return owned()->handles_.load(std::memory_order_acquire) == 1; }
 
 ValueImage& ValueHandle::unique() {
     if (!is_unique()) *this = ValueHandle(std::make_unique<ValueImage>(image_->snapshot(), image_->options()));

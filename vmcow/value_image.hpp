@@ -14,6 +14,7 @@
 #include "vmcow/arena.hpp"
 #include "vmcow/image_heap.hpp"
 #include "vmcow/snapshot.hpp"
+#include "vmcow/sys/error.hpp"
 #include "vmcow/view.hpp"
 
 namespace vmcow {
@@ -90,6 +91,7 @@ private:
     Check check_ = nullptr;
     mutable std::recursive_mutex mutex_;
     mutable std::variant<Arena, Snapshot, PrivateView> content_;
+    mutable std::optional<Arena> kept_;  // what was read before it was copied
     mutable std::atomic<const std::byte*> data_{nullptr};
     std::atomic<std::uint32_t> handles_{0};
     std::uint32_t edits_ = 0;
@@ -113,11 +115,16 @@ public:
     [[nodiscard]] bool is_unique() const noexcept;
     /// An image that no other handle shares. Throws: std::system_error -- as ValueImage::snapshot; nothing has changed.
     ValueImage& unique();
-    [[nodiscard]] ValueImage& operator*() const noexcept { return *image_; }
-    [[nodiscard]] ValueImage* operator->() const noexcept { return image_; }
+    /// Pre: not moved from.
+    [[nodiscard]] ValueImage& operator*() const noexcept { return *owned(); }
+    [[nodiscard]] ValueImage* operator->() const noexcept { return owned(); }
     [[nodiscard]] explicit operator bool() const noexcept { return image_ != nullptr; }
 
 private:
+    [[nodiscard]] ValueImage* owned() const noexcept {
+        VMCOW_ASSERT(image_ != nullptr && "a value that was moved from can only be assigned to or destroyed");
+        return image_;
+    }
     void release() noexcept;
 
     ValueImage* image_ = nullptr;

@@ -67,16 +67,14 @@ ReplacedFile::~ReplacedFile() {
     if (!renamed_) (void)::unlink(temporary_.c_str());
 }
 
-void ReplacedFile::rename() {
+void ReplacedFile::rename(bool sync) {
+    const std::string folder = target_.parent_path().string();
+    // Opened before: without a descriptor for it nothing is replaced.
+    const UniqueFd directory = sync ? open_file(folder, O_RDONLY | O_DIRECTORY) : UniqueFd();
     if (std::rename(temporary_.c_str(), target_.c_str()) != 0) throw_errno(message_);
     renamed_ = true;
-}
-
-void ReplacedFile::sync_directory() const {
-    const std::string folder = target_.parent_path().string();
-    const UniqueFd fd = open_file(folder, O_RDONLY | O_DIRECTORY);
     // EINVAL: a file system that has nothing to sync there.
-    if (::fsync(fd.get()) != 0 && errno != EINVAL) throw_errno("sync directory '" + folder + "'");
+    if (sync && ::fsync(directory.get()) != 0 && errno != EINVAL) throw_errno("sync directory '" + folder + "'");
 }
 
 }  // namespace vmcow::sys

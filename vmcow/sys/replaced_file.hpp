@@ -29,11 +29,10 @@ public:
     /// What is replaced: an absolute path, with links followed.
     [[nodiscard]] const std::filesystem::path& target() const noexcept { return target_; }
 
-    /// Puts the file in its place. Its content must have reached the disk, if that is wanted.
-    /// Throws: std::system_error -- the old file is as it was.
-    void rename();
-    /// Makes the renaming itself reach the disk. Throws: std::system_error -- the new file is in place all the same.
-    void sync_directory() const;
+    /// Puts the file in its place; `sync`: returns when that has reached the disk, as the content must have before.
+    /// Throws: std::system_error -- the old file is as it was, unless the text says that the directory could not be
+    ///         synced (EIO).
+    void rename(bool sync);
 
 private:
     std::string message_;
