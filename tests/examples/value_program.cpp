@@ -1,0 +1,62 @@
+// Typed values: copied in O(1), changed by other processes, in parts, merged, saved and loaded.
+#include <fmt/core.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <utility>
+
+#include "procrun/pool.hpp"
+#include "vmcow/containers.hpp"
+#include "vmcow/value.hpp"
+#include "vmcow/value_merge.hpp"
+
+struct Shop {
+    vmcow::string name;
+    vmcow::map<vmcow::string, vmcow::vector<double>> prices;
+};
+
+void raise(Shop& shop, double factor) {
+    for (auto& [title, prices] : shop.prices) {
+        for (double& price : prices) price *= factor;
+    }
+}
+
+void stir(std::span<std::uint64_t> numbers) {
+    for (std::uint64_t& number : numbers) number = number * 6364136223846793005U + 1;
+}
+
+int main() {
+    procrun::Pool pool;
+
+    vmcow::Value<Shop> a;
+    a.edit([](Shop& shop) { shop.prices["tea"].assign({2.0, 3.0}); });
+    a = pool.apply(raise, std::move(a), 2.0).value();        // last use: changed in place, by another process
+    vmcow::Value<Shop> b = a;                                // O(1)
+    b.edit([](Shop& shop) { shop.name = "another shop"; });  // b becomes private: the kernel copies a page
+    const auto copied = b.changes().copied;
+    vmcow::Value<Shop> c = pool.apply(raise, b, 10.0).value();  // a new value, b stays
+    fmt::print("tea: {} {} {}, pages copied by the edit: {}\n", a->prices.at("tea")[0], b->prices.at("tea")[0],
+               c->prices.at("tea")[0], copied.value);
+
+    vmcow::Value<std::uint64_t[]> numbers(std::size_t{1} << 20);  // 8 MiB of bulk data
+    numbers.edit([](auto all) {
+        for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+    });
+    auto stirred = pool.map_parts(stir, numbers, 4).value();     // four parts at once, joined
+    auto one = pool.apply(stir, numbers.part(1000, 1)).value();  // a function that sees one element only
+    auto other = pool.apply(stir, numbers.part(500'000, 1)).value();
+    auto both = vmcow::merge(numbers, {one, other}).value();  // what two have changed
+    fmt::print("stirred: {}, merged: {} {} {}, pages of its own: {}\n", stirred[7], both[1000], both[1001],
+               both[500'000], both.snapshot().delta_pages().value);
+
+    const auto folder = std::filesystem::temp_directory_path() / fmt::format("vmcow-{}", one.snapshot().base_fd());
+    std::filesystem::create_directories(folder);
+    numbers.save(folder / "numbers");                                             // one file
+    both.save(folder / "changes", {.relative_to = folder / "numbers"});           // what differs from it
+    const auto loaded = vmcow::Value<std::uint64_t[]>::load(folder / "changes");  // mapped, not read
+    fmt::print("loaded: {}, bytes that differ: {}, file of the changes: {} KiB\n", loaded[500'000],
+               vmcow::diff(numbers, loaded).changed_bytes, std::filesystem::file_size(folder / "changes") / 1024);
+    std::filesystem::remove_all(folder);
+    return 0;
+}
