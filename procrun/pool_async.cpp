@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <functional>
 #include <system_error>
 #include <utility>
 
@@ -61,7 +62,7 @@ void PoolCore::run_on(const std::shared_ptr<AsyncCall>& call, WarmProcess* worke
         say_what_is_gone(call->call, call->result);
         call->state = AsyncCall::State::done;
         call->done.notify_all();
-        return;
+        return tell(call_lock, *call);
     }
     call->state = AsyncCall::State::running;
     call->worker = worker;
@@ -102,18 +103,29 @@ void PoolCore::finish(Lock& call_lock, const std::shared_ptr<AsyncCall>& call) {
         }
         call->done.notify_all();
     }
+    std::function<void()> on_done;
+    if (call->state == AsyncCall::State::done) on_done = std::exchange(call->on_done, nullptr);
     call_lock.unlock();
     release(worker);
+    if (on_done) on_done();
+}
+
+/// Gives up the call's lock.
+void PoolCore::tell(Lock& call_lock, AsyncCall& call) {
+    const std::function<void()> on_done = std::exchange(call.on_done, nullptr);
+    call_lock.unlock();
+    if (on_done) on_done();
 }
 
 void PoolCore::fail(const std::shared_ptr<AsyncCall>& call, Outcome outcome) {
-    const Lock lock(call->mutex);
+    Lock lock(call->mutex);
     if (call->state == AsyncCall::State::done) return;
     call->result.outcome = std::move(outcome);
     say_what_is_gone(call->call, call->result);
     call->result.cost.seconds = static_cast<double>(now_ns() - call->call.asked_ns) * 1e-9;
     call->state = AsyncCall::State::done;
     call->done.notify_all();
+    tell(lock, *call);
 }
 
 bool PoolCore::wait(const std::shared_ptr<AsyncCall>& call, Deadline deadline) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -45,6 +46,9 @@ struct AsyncCall {
     ErasedResult result;
     WarmProcess* worker = nullptr;
     int attempts = 0;
+    /// Called once, when the call is done and its worker is free again: by the thread that has seen the end, which
+    /// holds no locks then. Does not throw.
+    std::function<void()> on_done{};
 };
 
 /// The workers of a pool, the queue in front of them, and the thread that looks after calls nobody waits for.
@@ -113,6 +117,7 @@ private:
     void run_on(const std::shared_ptr<AsyncCall>& call, WarmProcess* worker);
     void finish(Lock& call_lock, const std::shared_ptr<AsyncCall>& call);
     void fail(const std::shared_ptr<AsyncCall>& call, Outcome outcome);
+    static void tell(Lock& call_lock, AsyncCall& call);
     [[nodiscard]] bool may_spin() const noexcept;
     void start_watcher();
     void watch();

@@ -14,6 +14,7 @@
 #include <limits>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 
@@ -83,13 +84,18 @@ public:
         return slot_.address() + start;
     }
 
-    void make_room(std::size_t bytes) {
+    void make_room(std::size_t bytes) noexcept {
         rlimit limit{};
         ::getrlimit(RLIMIT_FSIZE, &limit);  // past it the kernel would send a signal
         const std::size_t most = std::min<std::size_t>(slot_.bytes(), round_down(limit.rlim_cur, kPageBytes));
         if (most <= extent_) return;
         const std::size_t wanted = bytes < most - extent_ ? round_up(extent_ + bytes, kHugeBytes) : most;
-        if (std::min(wanted, most) > capacity_) extend_file(std::min(wanted, most));
+        if (std::min(wanted, most) <= capacity_) return;
+        try {
+            extend_file(std::min(wanted, most));
+        } catch (const std::system_error&) {
+            return;  // then there is as much as there was
+        }
     }
 
     void set_extent(std::size_t bytes) {
@@ -396,7 +402,7 @@ const std::string& Arena::name() const noexcept { return image_->name(); }
 std::size_t Arena::reserved_bytes() const noexcept { return image_->reserved_bytes(); }
 ImagePages Arena::pages() const noexcept { return image_->pages(); }
 int Arena::fd() const noexcept { return owned().fd(); }
-void Arena::make_room(std::size_t bytes) { owned().make_room(bytes); }
+void Arena::make_room(std::size_t bytes) noexcept { owned().make_room(bytes); }
 void Arena::set_extent(std::uint64_t bytes) noexcept { image_->set_extent(bytes); }
 
 Snapshot Arena::freeze() && {

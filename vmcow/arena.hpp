@@ -109,8 +109,8 @@ public:
     [[nodiscard]] std::weak_ptr<const void> liveness() const noexcept;
     [[nodiscard]] const std::string& name() const noexcept;
     /// Extends the file, though not the image, by up to `bytes` that take no memory: another process that has it mapped
-    /// can write behind the image then. Throws: std::system_error -- ENOMEM.
-    void make_room(std::size_t bytes);
+    /// can write behind the image then. Less where there is not so much, or a limit (RLIMIT_FSIZE) forbids it.
+    void make_room(std::size_t bytes) noexcept;
     /// Such a process has written there. Pre: from `extent_bytes()` to `mapped_bytes()`.
     void set_extent(std::uint64_t bytes) noexcept;
     /// Notes who has to be called back before the arena is used again, and takes that note away.

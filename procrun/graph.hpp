@@ -1,0 +1,252 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "procrun/call_options.hpp"
+#include "procrun/graph_call.hpp"
+#include "procrun/graph_plan.hpp"
+#include "procrun/graph_run.hpp"
+#include "procrun/graph_shape.hpp"
+#include "procrun/pool.hpp"
+#include "procrun/pool_signature.hpp"
+
+namespace procrun {
+
+/// Why a graph cannot be run: what() is one line that names all that is wrong with it.
+class GraphError : public std::invalid_argument {
+public:
+    explicit GraphError(std::vector<std::string> problems);
+
+    [[nodiscard]] const std::vector<std::string>& problems() const noexcept { return problems_; }
+
+private:
+    std::vector<std::string> problems_;
+};
+
+struct GraphOptions {
+    GraphPreference prefer = GraphPreference::moves;
+};
+
+namespace detail {
+struct GraphState;
+}
+
+/// Dataflow: calls through a pool, and the values that go from one to the next.
+///
+///     procrun::Graph graph;
+///     auto a = graph.input("a", std::move(numbers));            // vmcow::Value<vmcow::vector<long>>
+///     auto total = graph.call("total", sum, a);                 // long sum(const vmcow::vector<long>&)
+///     auto b = graph.apply("scale", scale, a, total);           // void scale(vmcow::vector<long>&, long)
+///     graph.effect("log", log, b);                              // nobody waits for it
+///     graph.output(b);
+///     std::cout << graph.plan().text();                         // a: alias to total, moved to scale; …
+///     procrun::GraphRun run = graph.run(pool);
+///     vmcow::Value<vmcow::vector<long>> scaled = run.take(b);
+///
+/// An edge stands for one value, for ever: `apply` makes another one and leaves the first as it is for its other
+/// readers, wherever in the program they stand. What need not be copied for that is not: `plan()` says how each value
+/// gets to each reader, and why.
+///   - read-only parameters get an alias;
+///   - `T&` of a `call` writes to pages of its own;
+///   - the first argument of an `apply` is changed in place where that is the last use of it, and shared where it is
+///     not: the new value is a delta over it then;
+///   - a side effect gets a snapshot.
+/// Calls that do not wait for each other's values run at the same time, as far as the pool has workers.
+///
+/// Functions and arguments are those of Pool::async and Pool::async_apply; an image is an edge. Names are for people:
+/// a node whose name is taken is named "name#2"; its value is named as the node, what an applied function returns
+/// beside it "name.result".
+///
+/// Threads: one at a time.
+class Graph {
+public:
+    template <class T>
+    using Edge = GraphEdge<T>;
+
+    explicit Graph(GraphOptions options = {});
+    ~Graph();
+    Graph(Graph&& other) noexcept;
+    Graph& operator=(Graph&& other) noexcept;
+
+    // ---- values
+
+    /// A value that is known. The graph keeps it for further runs, unless one of them moves it.
+    template <class T>
+    requires std::copyable<std::remove_cvref_t<T>> Edge<std::remove_cvref_t<T>> input(std::string name, T&& value) {
+        using V = std::remove_cvref_t<T>;
+        static_assert(detail::kHasImage<V> || Transferable<V>,
+                      "a value of a graph is a vmcow::Value, a vmcow::Snapshot, or what a pool call takes as bytes");
+        return edge_of<V>(
+            add_input(std::move(name), detail::graph_type<V>(), std::make_shared<V>(std::forward<T>(value))));
+    }
+    /// A value that `define` says later: what reads it can be written first.
+    template <class T>
+    Edge<T> declare(std::string name) {
+        return edge_of<T>(add_declared(std::move(name), detail::graph_type<T>()));
+    }
+    /// `declared` is `value`, and gives it its name. Throws: GraphError -- an edge of another graph.
+    template <class T>
+    void define(const Edge<T>& declared, const Edge<T>& value) {
+        add_definition(mine(declared), mine(value));
+    }
+    /// The value of that name. Throws: GraphError -- there is none, or it is of another type.
+    template <class T>
+    [[nodiscard]] Edge<T> edge(std::string_view name) const {
+        return edge_of<T>(find(name, detail::graph_type<T>()));
+    }
+    /// The caller reads it after the run.
+    template <class T>
+    void output(const Edge<T>& value) {
+        add_output(mine(value));
+    }
+
+    // ---- calls
+
+    /// What `function(args...)` returns. Each argument is an edge, or a value that is sent as bytes.
+    /// Throws: GraphError -- an edge of another graph.
+    template <class F, class... A>
+    auto call(const CallOptions& options, std::string name, F function, const A&... args) {
+        if constexpr (fits<detail::CallKind::async, F, A...>()) {
+            using R = detail::ResultOf<F>;
+            static_assert(!std::is_void_v<R>,
+                          "a call of a function that returns nothing is an effect: graph.effect(...)");
+            if constexpr (!std::is_void_v<R>) {
+                const std::size_t node =
+                    add<false>(std::move(name), options, function, detail::finish_graph_call<R>, args...);
+                return edge_of<R>(add_result(node, detail::graph_type<R>()));
+            }
+        }
+    }
+    template <class F, class... A>
+    auto call(std::string name, F function, const A&... args) {
+        return call(CallOptions{}, std::move(name), function, args...);
+    }
+
+    /// The value that `function(image, args...)` makes of its first argument, as Pool::apply; with what the function
+    /// returned, if it did: a pair of edges, the second of which may be left unread.
+    template <class F, class... A>
+    auto apply(const CallOptions& options, std::string name, F function, const A&... args) {
+        if constexpr (fits<detail::CallKind::async_apply, F, A...>()) {
+            using R = detail::ResultOf<F>;
+            using Image = std::tuple_element_t<0, std::tuple<typename detail::GraphArgument<A>::Type...>>;
+            const std::size_t node =
+                add<true>(std::move(name), options, function, detail::finish_graph_apply<Image, R>, args...);
+            const auto image = edge_of<Image>(add_result(node, detail::graph_type<Image>()));
+            if constexpr (std::is_void_v<R>) {
+                return image;
+            } else {
+                return std::pair(image, edge_of<R>(add_result(node, detail::graph_type<R>())));
+            }
+        }
+    }
+    template <class F, class... A>
+    auto apply(std::string name, F function, const A&... args) {
+        return apply(CallOptions{}, std::move(name), function, args...);
+    }
+
+    /// Calls `function(args...)` for what it does elsewhere, on the values as they are here. No other call waits for
+    /// it; the run does. What it returns is dropped.
+    template <class F, class... A>
+    void effect(const CallOptions& options, std::string name, F function, const A&... args) {
+        if constexpr (fits<detail::CallKind::async, F, A...>()) {
+            mark_effect(add<false>(std::move(name), options, function, detail::finish_graph_effect, args...));
+        }
+    }
+    template <class F, class... A>
+    void effect(std::string name, F function, const A&... args) {
+        effect(CallOptions{}, std::move(name), function, args...);
+    }
+
+    // ---- what comes of it
+
+    /// What a run would do now. Throws: GraphError.
+    [[nodiscard]] GraphPlan plan() const;
+
+    /// Runs all calls, and waits for them. What cannot be made because a call did not return is told by the result, not
+    /// thrown; what does not depend on it is made. Inputs that were not moved are as before.
+    /// Throws: GraphError -- before anything runs. std::bad_alloc, or what the Transfer of an argument throws: what was
+    ///         running has been cancelled.
+    [[nodiscard]] GraphRun run(Pool& pool);
+
+private:
+    /// Fails to compile, with one sentence, for what does not fit.
+    template <detail::CallKind Kind, class F, class... A>
+    static constexpr bool fits() {
+        constexpr bool kImagesAreEdges = ((detail::kIsEdge<A> || !detail::kHasImage<A>)&&...);
+        static_assert(kImagesAreEdges, "an image is given to a graph as an input, and to its calls as that edge");
+        if constexpr (!kImagesAreEdges) {
+            return false;
+        } else {
+            // Edges are lvalues: what becomes of them is the plan's decision.
+            constexpr detail::Misfit kMisfit =
+                detail::misfit_of_call<Kind, F, const typename detail::GraphArgument<A>::Type&...>();
+            detail::explain<kMisfit>();
+            return kMisfit == detail::Misfit::none;
+        }
+    }
+
+    template <class T>
+    [[nodiscard]] Edge<T> edge_of(std::size_t value) const {
+        return Edge<T>(id(), value);
+    }
+    template <class T>
+    [[nodiscard]] std::size_t mine(const Edge<T>& edge) const {
+        check_mine(edge.graph_);
+        return edge.value_;
+    }
+
+    template <bool Applies, class F, class Finish, class... A>
+    std::size_t add(std::string name, const CallOptions& options, const F& function, Finish finish, const A&... args) {
+        std::vector<detail::GraphUse> uses;
+        std::size_t images = 0;
+        auto bound =
+            bind<Applies>(static_cast<typename detail::Signature<F>::Parameters*>(nullptr), uses, images, args...);
+        return add_node(std::move(name), std::move(uses),
+                        {detail::graph_call_maker<F, Applies>(function, options, std::move(bound)), finish});
+    }
+
+    template <bool Applies, class... P, class... A>
+    auto bind(std::tuple<P...>*, std::vector<detail::GraphUse>& uses, std::size_t& images, const A&... args) const {
+        return std::tuple{bind_one<Applies, P>(uses, images, args)...};  // braces: from left to right
+    }
+
+    template <bool Applies, class P, class A>
+    auto bind_one(std::vector<detail::GraphUse>& uses, [[maybe_unused]] std::size_t& images, const A& arg) const {
+        if constexpr (detail::kIsEdge<A>) {
+            using T = typename A::Type;
+            detail::GraphUse use{mine(arg), detail::access_of<P, T>(), {}};
+            if (Applies && uses.empty()) use.access = detail::GraphAccess::applies;
+            if constexpr (detail::kHasImage<T>) use.image = images++;
+            uses.push_back(use);
+            return detail::ValueOfEdge<T>{uses.size() - 1};
+        } else {
+            using V = std::remove_cvref_t<P>;
+            return detail::GivenValue<V>{static_cast<V>(arg)};
+        }
+    }
+
+    [[nodiscard]] std::uint64_t id() const noexcept;
+    void check_mine(std::uint64_t graph) const;
+    std::size_t add_input(std::string name, const detail::GraphType& type, detail::GraphSlot value);
+    std::size_t add_declared(std::string name, const detail::GraphType& type);
+    void add_definition(std::size_t declared, std::size_t value);
+    [[nodiscard]] std::size_t find(std::string_view name, const detail::GraphType& type) const;
+    void add_output(std::size_t value);
+    std::size_t add_node(std::string name, std::vector<detail::GraphUse> uses, detail::GraphCall call);
+    std::size_t add_result(std::size_t node, const detail::GraphType& type);
+    void mark_effect(std::size_t node);
+
+    std::unique_ptr<detail::GraphState> state_;
+};
+
+}  // namespace procrun
