@@ -188,9 +188,9 @@ WorkerImages::Prepared WorkerImages::prepare_view(Entry& entry, const ImageReque
     } else if (request.result_of_last && !entry.view->changed().empty()) {
         entry.view->accept(*entry.snapshot);
         entry.results_follow = true;
-        reply.path = CallPath::resident;
-        reply.reason = PathReason::same_as_left;
-        static_cast<void>(entry.view->prepare(*entry.snapshot, request.lent));
+        const vmcow::Preparation how = entry.view->prepare(*entry.snapshot, request.lent);
+        reply.path = path_of(how);
+        reply.reason = how == vmcow::Preparation::resident ? PathReason::same_as_left : reason_of(how);
     } else {
         entry.results_follow = request.result_of_last;
         const vmcow::Preparation how = entry.view->prepare(*entry.snapshot, request.lent);

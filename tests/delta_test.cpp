@@ -288,6 +288,39 @@ TEST(LayersTest, ChangesAtTheLargestDepthAreOneStoredDeltaAndThoseBelowGo) {
     EXPECT_EQ(PageStore::used_bytes() - before, PageCount{5}.bytes());
 }
 
+// A chain whose every image is kept: what each merge copies is held until the image that needs it ends.
+TEST(LayersTest, LongChainCopiesEachPageAFewTimes) {
+    constexpr std::uint64_t kSteps = 100;
+    constexpr std::uint64_t kEach = 4;
+    const std::uint64_t before = PageStore::used_bytes();
+    std::vector<Snapshot> chain{tests::zeros(kSteps * kEach)};
+    for (std::uint64_t step = 0; step < kSteps; ++step) {
+        const Pages pages = run_of(step * kEach, kEach);
+        chain.push_back(changed_in(chain.back(), pages, Delta::stored_copy_of, std::byte{7}));
+    }
+    for (std::uint64_t step = 0; step <= kSteps; ++step) {
+        for (std::uint64_t page = 0; page < kSteps * kEach; ++page) {
+            ASSERT_EQ(chain[step].page({page})[17], page < step * kEach ? std::byte{7} : std::byte{0}) << step;
+        }
+    }
+    EXPECT_LE(PageStore::used_bytes() - before, PageCount{6 * kSteps * kEach}.bytes());
+}
+
+TEST(LayersTest, MergeLeavesAMuchLargerDeltaAsItIs) {
+    const Snapshot large = changed_in(tests::zeros(40), run_of(0, 30), Delta::stored_copy_of, std::byte{1});
+    Snapshot snapshot = large;
+    for (std::uint64_t layer = 1; layer < Layers::kMaxDeltas; ++layer) {
+        snapshot = changed_in(snapshot, {layer, 35}, Delta::stored_copy_of, std::byte{2});
+    }
+    snapshot = changed_in(snapshot, {1}, Delta::stored_copy_of, std::byte{1});
+    EXPECT_EQ(snapshot.layers()->deltas()[0], large.layers()->deltas()[0]);
+    EXPECT_EQ(snapshot.delta_count(), 2U);
+    EXPECT_EQ(snapshot.delta_pages(), PageCount{30 + 3}) << "2, 3 and 35: the other is as in the delta below (I6)";
+    EXPECT_EQ(snapshot.page({1})[17], std::byte{1});
+    EXPECT_EQ(snapshot.page({3})[17], std::byte{2});
+    EXPECT_TRUE(same_bytes(snapshot.map_private().bytes(), snapshot.bytes()));
+}
+
 TEST(LayersTest, NoChangeIsNoDelta) {
     const Snapshot snapshot = changed_in(tests::zeros(4), {1}, Delta::stored_copy_of, std::byte{1});
     EXPECT_EQ(changed_in(snapshot, {}, Delta::stored_copy_of, std::byte{1}).layers()->deltas(),

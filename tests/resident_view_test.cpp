@@ -212,6 +212,17 @@ TEST(ResidentViewTest, PagesThatArePlacedAreNoReasonToMapAnew) {
     EXPECT_TRUE(same_bytes(view->bytes(), snapshot.bytes()));
 }
 
+TEST(ResidentViewTest, MappingAnewIsDearWherePagesArePlaced) {
+    constexpr CopyCosts kFaultIsDear{1e6, 0, 10, 0, 0};
+    const Snapshot base = tests::zeros(40);
+    Warm placed(changed_in(base, {1, 5, 9}), kFaultIsDear);
+    Warm written(base, kFaultIsDear);
+    written.touch({1, 5, 9});
+    written.find_changes();
+    EXPECT_EQ(placed->prepare(placed->snapshot(), false), Preparation::resident) << "they would be faults again";
+    EXPECT_EQ(written->prepare(base, false), Preparation::too_dear) << "nobody needs them again";
+}
+
 // I8: it was done after the reply, but the next call has to say so.
 TEST(ResidentViewTest, NextPreparationTellsThatRestoringWasMappingAnew) {
     for (const auto& [costs, budget, told] : {std::tuple{kMappingIsFree, kNoBudget, Preparation::too_dear},

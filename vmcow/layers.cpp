@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <cstring>
-#include <tuple>
 #include <utility>
 
 #include "vmcow/sys/error.hpp"
@@ -18,6 +17,27 @@ std::uint64_t next_id() noexcept {
     return next.fetch_add(1, std::memory_order_relaxed);
 }
 
+/// How many of the oldest deltas stay as they are when `pages` more pages come and there are too many deltas: those
+/// much larger than what lies above them, so that a page is copied a few times in a long chain and not at each merge.
+std::size_t kept_deltas(const std::vector<std::shared_ptr<const Delta>>& deltas, std::size_t pages) {
+    constexpr std::size_t kMuchLarger = 2;
+    std::size_t kept = deltas.size() - 1;
+    std::size_t merged = pages + deltas[kept]->pages().size();
+    while (kept > 0 && deltas[kept - 1]->pages().size() <= kMuchLarger * merged) {
+        merged += deltas[--kept]->pages().size();
+    }
+    return kept;
+}
+
+/// Every page that one of the deltas holds, ascending.
+std::vector<PageIndex> pages_in(std::span<const std::shared_ptr<const Delta>> deltas) {
+    std::vector<PageIndex> pages;
+    for (const auto& delta : deltas) pages.insert(pages.end(), delta->pages().begin(), delta->pages().end());
+    std::sort(pages.begin(), pages.end());
+    pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
+    return pages;
+}
+
 }  // namespace
 
 Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
@@ -29,20 +49,22 @@ Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_b
       deltas_(std::move(deltas)) {
     struct Entry {
         PageIndex page;
-        std::size_t depth;  // 0 is the newest
         PageIndex stored;
+        const Delta* delta;
     };
+    const auto comes_before = [](const Entry& a, const Entry& b) { return a.page < b.page; };
     std::vector<Entry> entries;
-    for (std::size_t depth = 0; depth < deltas_.size(); ++depth) {
-        const auto pages = deltas_[deltas_.size() - 1 - depth]->pages();
+    for (auto delta = deltas_.rbegin(); delta != deltas_.rend(); ++delta) {
+        const auto pages = (*delta)->pages();
         VMCOW_ASSERT(pages.back().byte_offset() < mapped_bytes_);
-        for (std::size_t i = 0; i < pages.size(); ++i) entries.push_back({pages[i], depth, {i}});
+        const auto newer = static_cast<std::ptrdiff_t>(entries.size());
+        for (std::size_t i = 0; i < pages.size(); ++i) entries.push_back({pages[i], {i}, delta->get()});
+        // Stable: of two that have a page the newer one stays in front.
+        std::inplace_merge(entries.begin(), entries.begin() + newer, entries.end(), comes_before);
     }
-    std::sort(entries.begin(), entries.end(),
-              [](const Entry& a, const Entry& b) { return std::tie(a.page, a.depth) < std::tie(b.page, b.depth); });
     for (std::size_t i = 0; i < entries.size(); ++i) {
         if (i > 0 && entries[i].page == entries[i - 1].page) continue;  // a newer layer has it
-        append_page(entries[i].page, entries[i].stored, deltas_[deltas_.size() - 1 - entries[i].depth].get());
+        append_page(entries[i].page, entries[i].stored, entries[i].delta);
     }
     choose_mapped();
 }
@@ -132,23 +154,26 @@ std::shared_ptr<const Layers> Layers::with_changes(std::span<const PageIndex> pa
         deltas.push_back(make(pages, content));
         return std::make_shared<const Layers>(base_, extent, std::move(deltas));
     }
+    const std::size_t kept = kept_deltas(deltas_, pages.size());
+    std::vector<std::shared_ptr<const Delta>> deltas(deltas_.begin(),
+                                                     deltas_.begin() + static_cast<std::ptrdiff_t>(kept));
+    const Layers lower(base_, extent, deltas);
     std::vector<PageIndex> all;
     std::vector<const std::byte*> sources;
     const auto add = [&](PageIndex at, const std::byte* source) {
-        // What lies below now is the base, and what is again as it was there goes (I6).
-        if (std::memcmp(source, base_page(at), kPageBytes) == 0) return;
+        // What is again as it was below goes (I6).
+        if (std::memcmp(source, lower.page(at), kPageBytes) == 0) return;
         all.push_back(at);
         sources.push_back(source);
     };
     std::size_t next = 0;
-    for (const PageIndex below : delta_pages()) {
+    for (const PageIndex below : pages_in(std::span(deltas_).subspan(kept))) {
         for (; next < pages.size() && pages[next] < below; ++next) add(pages[next], content(next));
         const bool changed = next < pages.size() && pages[next] == below;
         add(below, changed ? content(next) : page(below));
         next += changed ? 1U : 0U;
     }
     for (; next < pages.size(); ++next) add(pages[next], content(next));
-    std::vector<std::shared_ptr<const Delta>> deltas;
     if (!all.empty()) deltas.push_back(make(all, [&](std::size_t i) { return sources[i]; }));
     return std::make_shared<const Layers>(base_, extent, std::move(deltas));
 }

@@ -75,8 +75,8 @@ public:
     using DeltaMaker = std::shared_ptr<const Delta> (*)(std::span<const PageIndex>,
                                                         const std::function<const std::byte*(std::size_t)>&);
     /// These layers with `pages` changed, the bytes of `pages[i]` being at `content(i)`: one delta more, or, at the
-    /// largest depth, a single one of all pages that differ from the base (I6). The image becomes `extent_bytes` long,
-    /// if it is not longer already.
+    /// largest depth, one in place of all the newest that are not much larger than what is merged, without the pages
+    /// that are as below (I6). The image becomes `extent_bytes` long, if it is not longer already.
     /// Pre: ascending, within the image. Throws: std::system_error -- EMFILE, ENOMEM.
     [[nodiscard]] std::shared_ptr<const Layers> with_changes(
         std::span<const PageIndex> pages, const std::function<const std::byte*(std::size_t)>& content, DeltaMaker make,

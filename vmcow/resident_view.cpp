@@ -101,12 +101,13 @@ bool ResidentView::over_budget() const noexcept {
     return resident() > std::max(budget_, sys::total_pages(snapshot_.layers()->placed()));
 }
 
-/// Compared with mapping anew, which drops all pages and brings a fault for each that is written again.
+/// Compared with mapping anew, which drops all pages and brings a fault for each that is placed or written again.
 bool ResidentView::refreshing_pays(std::size_t refreshed) const noexcept {
     const auto all = static_cast<double>(pages_.size());
     const double now = static_cast<double>(refreshed) * costs_.refresh_ns;
     const double keeping = now + std::max(0.0, all - usually_changed_) * costs_.compare_ns;
-    const double anew = costs_.remap_ns + all * costs_.drop_ns + usually_changed_ * costs_.fault_ns;
+    const auto placed = static_cast<double>(sys::total_pages(snapshot_.layers()->placed()).value);
+    const double anew = costs_.remap_ns + all * costs_.drop_ns + (placed + usually_changed_) * costs_.fault_ns;
     return keeping <= anew;
 }
 
