@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <utility>
 
+#include "vmcow/delta.hpp"
 #include "vmcow/layers.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/mappings.hpp"
@@ -92,7 +94,8 @@ ImageRequest ImageMirror::find(const ImageArgument& argument, std::uint32_t used
     return request;
 }
 
-void ImageMirror::teach_deltas(Entry& entry, const vmcow::Layers& layers, ImageLesson& lesson, std::vector<int>& fds) {
+void ImageMirror::teach_deltas(Entry& entry, const vmcow::Layers& layers, ImageLesson& lesson, std::vector<int>& fds,
+                               std::vector<std::shared_ptr<const vmcow::Delta>>& sent) {
     using Kind = ImageLesson::DeltaKind;
     std::vector<std::uint64_t> deltas;
     for (const auto& delta : layers.deltas()) {
@@ -111,7 +114,8 @@ void ImageMirror::teach_deltas(Entry& entry, const vmcow::Layers& layers, ImageL
             if (is_new) fds.push_back(stored->fd());
         } else {
             said.kind = Kind::file;
-            fds.push_back(delta->fd());
+            sent.push_back(vmcow::Delta::in_own_file(delta));  // one that was loaded lies in its file on disk
+            fds.push_back(sent.back()->fd());
         }
         deltas.push_back(delta->id());
     }
@@ -122,6 +126,7 @@ void ImageMirror::teach(std::uint8_t at, const ImageArgument& argument, bool kee
     Entry& entry = entries_[at];
     ImageLesson lesson;
     std::vector<int> fds;
+    std::vector<std::shared_ptr<const vmcow::Delta>> sent;  // until their descriptors are
     lesson.entry = at;
     lesson.keep_base = keep_base;
     lesson.address = reinterpret_cast<std::uintptr_t>(argument.address());
@@ -145,7 +150,7 @@ void ImageMirror::teach(std::uint8_t at, const ImageArgument& argument, bool kee
         lesson.skip = argument.part ? argument.part->skip() : 0;
         if (!keep_base) fds.push_back(layers.base().fd());
         entry.alive = layers.shared_base();
-        teach_deltas(entry, layers, lesson, fds);
+        teach_deltas(entry, layers, lesson, fds, sent);
     } else if (argument.moved) {
         lesson.moved = true;
         lesson.keep_base = false;

@@ -76,7 +76,8 @@ private:
     [[nodiscard]] static std::uint64_t argument_layers(const ImageArgument& argument) noexcept;
     [[nodiscard]] std::uint8_t place_for(const ImageArgument& argument, std::uint32_t used, bool& found);
     void teach(std::uint8_t at, const ImageArgument& argument, bool keep_base, pipes::MessageSocket& socket);
-    static void teach_deltas(Entry& entry, const vmcow::Layers& layers, ImageLesson& lesson, std::vector<int>& fds);
+    static void teach_deltas(Entry& entry, const vmcow::Layers& layers, ImageLesson& lesson, std::vector<int>& fds,
+                             std::vector<std::shared_ptr<const vmcow::Delta>>& sent);
 
     std::array<Entry, kImageEntries> entries_;
     std::size_t filled_ = 0;  // entries that have been used, the first ones

@@ -177,6 +177,9 @@ struct ObjectParameter {
     using Passed = std::conditional_t<std::is_reference_v<P>, P, std::conditional_t<kWrites, Plain&&, const Plain&>>;
 
     static Passed from(WorkerCall::Image& image, std::optional<vmcow::HeapScope>& scope) {
+        // One function may have damaged what the next one gets.
+        vmcow::detail::check_object(image.data, image.extent_bytes, vmcow::Value<Plain>::type(), sizeof(Plain),
+                                    alignof(Plain));
         if constexpr (kWrites) scope.emplace(vmcow::detail::heap_of(image.data), &image);
         auto* const header = reinterpret_cast<const vmcow::detail::ValueHeader*>(image.data);
         return static_cast<Passed>(*std::launder(reinterpret_cast<Plain*>(image.data + header->object)));

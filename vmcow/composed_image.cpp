@@ -79,6 +79,7 @@ void ComposedImage::grow(std::uint64_t extent_bytes) {
 
 void ComposedImage::reset() {
     const std::scoped_lock lock(fork_lock());
+    const std::shared_ptr<const Layers> before = std::exchange(mapped_, layers_);
     int error = layers_->map_at(data());
     const std::size_t mapped = layers_->mapped_bytes();
     if (error == 0 && mapped_bytes_ > mapped) error = sys::reserve_at(data() + mapped, mapped_bytes_ - mapped);
@@ -100,7 +101,10 @@ WritableRange ComposedImage::writable() const noexcept {
     return {reinterpret_cast<std::uintptr_t>(data()), layers.mapped_bytes(), sys::total_pages(layers.placed())};
 }
 
-void ComposedImage::before_fork() { for_child_ = writable_ ? capture(Delta::copy_of) : layers_; }
+void ComposedImage::before_fork() {
+    parked_.reset();
+    for_child_ = writable_ ? capture(Delta::copy_of) : layers_;
+}
 
 void ComposedImage::forget_fork() noexcept { for_child_.reset(); }
 
@@ -108,6 +112,8 @@ int ComposedImage::reserve_again() noexcept { return sys::reserve_hole(data(), m
 
 int ComposedImage::compose_again() noexcept {
     std::swap(layers_, for_child_);
+    parked_.swap(mapped_);  // nothing is freed here (I7)
+    mapped_ = layers_;
     if (const int error = layers_->map_at(data()); error != 0) return error;
     return writable_ ? 0 : sys::make_read_only(data(), mapped_bytes_);
 }

@@ -53,6 +53,9 @@ private:
     [[nodiscard]] bool differs(PageIndex page) const noexcept;
 
     std::shared_ptr<const Layers> layers_;
+    /// What the mapping is made of: `commit` leaves these below, and their memory must not become somebody else's (I1).
+    std::shared_ptr<const Layers> mapped_;
+    std::shared_ptr<const Layers> parked_;  // in a child: what it was made of in the parent
     Slot slot_;
     std::uint64_t extent_bytes_;
     std::size_t mapped_bytes_;

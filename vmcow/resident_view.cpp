@@ -239,9 +239,31 @@ std::uint64_t ResidentView::changed_bytes() const noexcept {
     return sum;
 }
 
+/// Pages that were mapped from a delta that the snapshot no longer has, since its owner has merged them: that memory
+/// may become somebody else's (I1).
+void ResidentView::keep_what_has_moved(const Snapshot& before) {
+    const auto& now = snapshot_.layers()->deltas();
+    const auto& old = before.layers()->deltas();
+    const auto is_there = [&](const auto& delta) { return std::find(now.begin(), now.end(), delta) != now.end(); };
+    if (std::all_of(old.begin(), old.end(), is_there)) return;
+    std::vector<PageRun> runs;
+    auto known = pages_.begin();
+    for (const PageIndex page : before.layers()->delta_pages()) {
+        while (known != pages_.end() && known->index < page) ++known;
+        const bool is_private = known != pages_.end() && known->index == page;
+        if (is_private) continue;
+        const Layers::Source source = snapshot_.layers()->source(page);
+        if (source.delta == before.layers()->source(page).delta) continue;
+        refresh(page, source.bytes);
+        runs.push_back({page, {1}});
+    }
+    add_pages(runs);
+}
+
 void ResidentView::accept(const Snapshot& result) {
     VMCOW_ASSERT(result.layers()->shared_base() == snapshot_.layers()->shared_base());
-    snapshot_ = result;
+    const Snapshot before = std::exchange(snapshot_, result);
+    keep_what_has_moved(before);
     resize(result.layers()->mapped_bytes());
     extent_bytes_ = result.extent_bytes();
     changed_.clear();

@@ -95,6 +95,7 @@ private:
     void rebase(const Snapshot& wanted, Preparation& how);
     PageCount add_pages(const std::vector<PageRun>& runs);
     void find_sources();
+    void keep_what_has_moved(const Snapshot& before);
     [[nodiscard]] bool over_budget() const noexcept;
     [[nodiscard]] bool refreshing_pays(std::size_t refreshed) const noexcept;
 

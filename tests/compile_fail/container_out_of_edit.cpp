@@ -1,4 +1,4 @@
-// expect: a container that leaves edit() would have its memory in the value
+// expect: a container that leaves edit() would have its memory in the value: read() it, and copy
 #include <utility>
 
 #include "vmcow/containers.hpp"

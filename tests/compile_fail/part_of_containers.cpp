@@ -1,4 +1,4 @@
-// expect: a part is plain bytes
+// expect: a part is plain bytes: an object, or the elements of an array or a container
 #include "vmcow/containers.hpp"
 #include "vmcow/value.hpp"
 

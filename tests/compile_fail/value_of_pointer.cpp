@@ -1,4 +1,4 @@
-// expect: a value is an object, no pointer, reference or view
+// expect: a value is an object, no pointer, reference or view: those point out of its image
 #include "vmcow/value.hpp"
 
 void f() { static_cast<void>(sizeof(vmcow::Value<int*>)); }
