@@ -13,6 +13,7 @@
 #include <sstream>
 #include <thread>
 
+#include "vmcow/page_store.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
 
@@ -114,6 +115,7 @@ ProcessState ProcessState::now() {
 void LeakGuard::OnTestStart(const testing::TestInfo&) { before_ = ProcessState::now(); }
 
 void LeakGuard::OnTestEnd(const testing::TestInfo&) {
+    vmcow::PageStore::trim();  // what it keeps for the next one is no leak
     ProcessState after = ProcessState::now();
     // A thread that was joined stays listed until the kernel has taken it down: wait for that, but not for ever.
     const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(2);

@@ -58,6 +58,8 @@ protected:
     }
     void TearDown() override {
         EXPECT_EQ(PageStore::used_bytes(), 0U);
+        EXPECT_LE(PageStore::held_bytes(), PageStore::kSpareChunks * PageStore::kChunkBytes);
+        PageStore::trim();
         EXPECT_EQ(PageStore::held_bytes(), PageStore::kChunkBytes);
     }
 };
@@ -99,13 +101,16 @@ TEST_F(PageStoreTest, RunThatFitsNowhereGetsAChunkOfItsOwn) {
     EXPECT_TRUE(holds(large, std::byte{7}));
 }
 
-TEST_F(PageStoreTest, ChunksComeAndGoAndOneIsKept) {
+TEST_F(PageStoreTest, ChunksComeAndGoAndAFewAreKept) {
+    constexpr std::size_t kMany = PageStore::kSpareChunks + 2;
     std::vector<StoredPages> runs;
-    runs.reserve(4);
-    for (int i = 0; i < 4; ++i) runs.push_back(PageStore::allocate(kChunk));
-    EXPECT_EQ(PageStore::held_bytes(), 4 * PageStore::kChunkBytes);
+    runs.reserve(kMany);
+    for (std::size_t i = 0; i < kMany; ++i) runs.push_back(PageStore::allocate(kChunk));
+    EXPECT_EQ(PageStore::held_bytes(), kMany * PageStore::kChunkBytes);
     const std::uint64_t last = runs.back().chunk_id();
     while (!runs.empty()) runs.pop_back();
+    EXPECT_EQ(PageStore::held_bytes(), PageStore::kSpareChunks * PageStore::kChunkBytes);
+    PageStore::trim();
     EXPECT_EQ(PageStore::held_bytes(), PageStore::kChunkBytes);
     EXPECT_NE(PageStore::allocate({1}).chunk_id(), last) << "the oldest is kept";
     const StoredPages first = PageStore::allocate(kChunk);
@@ -141,12 +146,13 @@ TEST_F(PageStoreTest, WhatIsGivenBackUnderAPinIsNotHandedOut) {
 }
 
 TEST_F(PageStoreTest, ChunksThatWerePinnedGoWhenThePinGoes) {
+    constexpr std::size_t kMany = PageStore::kSpareChunks + 1;
     {
         const PageStore::Pin pin;
-        for (int i = 0; i < 3; ++i) static_cast<void>(PageStore::allocate(kChunk));
-        EXPECT_EQ(PageStore::held_bytes(), 3 * PageStore::kChunkBytes);
+        for (std::size_t i = 0; i < kMany; ++i) static_cast<void>(PageStore::allocate(kChunk));
+        EXPECT_EQ(PageStore::held_bytes(), kMany * PageStore::kChunkBytes);
     }
-    EXPECT_EQ(PageStore::held_bytes(), PageStore::kChunkBytes);
+    EXPECT_EQ(PageStore::held_bytes(), PageStore::kSpareChunks * PageStore::kChunkBytes);
 }
 
 // I1: whoever gets the descriptor, by whatever way, can look and not touch.

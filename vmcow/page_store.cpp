@@ -21,9 +21,6 @@ namespace {
 
 const std::string kName = "pages";
 
-/// Chunks without a page in use that are kept for what comes next.
-constexpr std::size_t kSpareChunks = 1;
-
 }  // namespace
 
 /// One memfd of the store and which of its pages are free. All members are used under fork_lock.
@@ -126,10 +123,14 @@ struct Store {
             std::erase(chunks, run.chunk);
             return;
         }
-        // The oldest ones are kept, so that what is in use gathers there.
+        keep(PageStore::kSpareChunks);
+    }
+
+    /// The oldest ones are kept, so that what is in use gathers there.
+    void keep(std::size_t spare_chunks) {
         std::size_t spare = 0;
         std::erase_if(chunks, [&](const auto& chunk) {
-            return chunk->used() == PageCount{} && !chunk->is_inherited() && ++spare > kSpareChunks;
+            return chunk->used() == PageCount{} && !chunk->is_inherited() && ++spare > spare_chunks;
         });
     }
 
@@ -189,6 +190,11 @@ PageStore::Pin::~Pin() {
     if (--store.pins > 0) return;
     for (const Store::Returned& run : store.parked) store.give_back(run);
     store.parked.clear();
+}
+
+void PageStore::trim() noexcept {
+    const std::scoped_lock lock(fork_lock());
+    Store::instance().keep(1);
 }
 
 std::uint64_t PageStore::held_bytes() noexcept {
