@@ -72,6 +72,62 @@ void check_type(const std::filesystem::path& path, std::uint64_t found, std::uin
 /// Makes the header and the heap of an image that is still empty.
 void begin_image(Arena& arena, std::uint64_t type);
 
+/// What every value has: its image, shared with other handles. `Self` is the value, an object or an array of type T.
+template <class Self, class T>
+class ValueFace {
+public:
+    using Type = T;
+
+    /// The image of a value of this type, from wherever it came.
+    /// Throws: std::system_error -- EBADMSG: it holds no T.
+    [[nodiscard]] static Self from_snapshot(Snapshot snapshot) { return of_image(std::move(snapshot)); }
+    /// As above, but what is wrong is found when the value is first read or edited: until then another process may have
+    /// the arena.
+    [[nodiscard]] static Self from_arena(Arena arena) { return of_image(std::move(arena)); }
+
+    /// Saves the value in one file; `load` is the way back. See `save_image`, whose option `type` is this value's.
+    /// Throws: std::system_error, with the path; the old file is as it was.
+    SaveReport save(const std::filesystem::path& path, SaveOptions options = {}) const {
+        options.type = type();
+        return save_image(snapshot(), path, options);
+    }
+    /// Maps a value that was saved, O(1): see `load_image`.
+    /// Throws: std::system_error, with the path; EBADMSG: it is a value of another type.
+    [[nodiscard]] static Self load(const std::filesystem::path& path, const LoadOptions& options = {}) {
+        LoadedImage loaded = load_image(path, options);
+        check_type(path, loaded.type, type());
+        return from_snapshot(std::move(loaded.snapshot));
+    }
+
+    /// The value as it is now, as an image. Cost: see ValueImage::snapshot.
+    [[nodiscard]] Snapshot snapshot() const { return handle_->snapshot(); }
+    /// No other value shares the image.
+    [[nodiscard]] bool is_unique() const noexcept { return handle_.is_unique(); }
+    [[nodiscard]] std::uint64_t extent_bytes() const { return handle_->extent_bytes(); }
+    /// What editing has copied since the value became private or, if that was later, was last taken as a snapshot.
+    /// Cost: a page scan.
+    [[nodiscard]] PageChanges changes() const { return handle_->changes(); }
+    /// A number for the type, the same in every program that the same compiler has made.
+    [[nodiscard]] static std::uint64_t type() noexcept { return typeid(T).hash_code(); }
+    [[nodiscard]] const ValueHandle& handle() const noexcept { return handle_; }
+
+protected:
+    /// The value is made by `of_image`, not by its constructors.
+    struct OfImage {};
+
+    ValueFace() = default;
+    explicit ValueFace(ValueHandle handle) noexcept : handle_(std::move(handle)) {}
+
+    ValueHandle handle_;
+
+private:
+    template <class Image>
+    static Self of_image(Image image) {
+        return Self(OfImage{},
+                    ValueHandle(std::make_unique<ValueImage>(std::move(image), ValueOptions{}, &Self::check)));
+    }
+};
+
 }  // namespace detail
 
 /// A T in an image of its own: copied in O(1), whatever its size, within a process and to another one.
@@ -91,16 +147,19 @@ void begin_image(Arena& arena, std::uint64_t type);
 /// that from then on the kernel copies each page that is written, once. A value that nobody shares is edited in place.
 ///
 /// Threads: two values may be used from two threads even if they share an image; one of them as an int.
-/// Cost:    a memfd and a page each, at the least; 5 µs to make one. A million small things are one value, not a
-/// million.
+/// Cost:    a memfd and a page each, at the least; 24 µs to make one and end it (`value/make_small` of value_bench).
+///          A million small things are one value, not a million.
 template <class T>
-class Value {
+class Value : public detail::ValueFace<Value<T>, T> {
+    using Face = detail::ValueFace<Value<T>, T>;
+    friend Face;
     static_assert(std::is_object_v<T> && !std::is_const_v<T> && !IsView<T>::value,
                   "a value is an object, no pointer, reference or view: those point out of its image");
     static constexpr bool kPlain = PlainBytes<T>;
 
 public:
-    using Type = T;
+    using Face::snapshot;
+    using Face::type;
 
     /// Makes the object from `arguments`, in the image. Throws: std::system_error -- EMFILE, ENOMEM; what T throws.
     template <class... A>
@@ -115,13 +174,6 @@ public:
         std::constructible_from<T, std::initializer_list<detail::ElementOf<T>>> {
         make(ValueOptions{}, elements);
     }
-
-    /// The image of a value of this type, from wherever it came.
-    /// Throws: std::system_error -- EBADMSG: it holds no T.
-    [[nodiscard]] static Value from_snapshot(Snapshot snapshot) { return Value(std::move(snapshot)); }
-    /// As above, but what is wrong is found when the value is first read or edited: until then another process may have
-    /// the arena.
-    [[nodiscard]] static Value from_arena(Arena arena) { return Value(std::move(arena)); }
 
     /// The object. The reference is good until this value is edited, assigned or destroyed.
     [[nodiscard]] const T& read() const { return *object_at(handle_->data()); }
@@ -160,37 +212,10 @@ public:
         return detail::part_of<T>(whole, handle_->data(), std::invoke(std::forward<F>(pick), read()));
     }
 
-    /// Saves the value in one file; `load` is the way back. See `save_image`, whose option `type` is this value's.
-    /// Throws: std::system_error, with the path; the old file is as it was.
-    SaveReport save(const std::filesystem::path& path, SaveOptions options = {}) const {
-        options.type = type();
-        return save_image(snapshot(), path, options);
-    }
-    /// Maps a value that was saved, O(1): see `load_image`.
-    /// Throws: std::system_error, with the path; EBADMSG: it is a value of another type.
-    [[nodiscard]] static Value load(const std::filesystem::path& path, const LoadOptions& options = {}) {
-        LoadedImage loaded = load_image(path, options);
-        detail::check_type(path, loaded.type, type());
-        return from_snapshot(std::move(loaded.snapshot));
-    }
-
-    /// The value as it is now, as an image. Cost: see ValueImage::snapshot.
-    [[nodiscard]] Snapshot snapshot() const { return handle_->snapshot(); }
-    /// No other value shares the image.
-    [[nodiscard]] bool is_unique() const noexcept { return handle_.is_unique(); }
-    [[nodiscard]] std::uint64_t extent_bytes() const { return handle_->extent_bytes(); }
-    /// What editing has copied since the value became private or, if that was later, was last taken as a snapshot.
-    /// Cost: a page scan.
-    [[nodiscard]] PageChanges changes() const { return handle_->changes(); }
-    /// A number for the type, the same in every program that the same compiler has made.
-    [[nodiscard]] static std::uint64_t type() noexcept { return typeid(T).hash_code(); }
-    [[nodiscard]] const ValueHandle& handle() const noexcept { return handle_; }
-    [[nodiscard]] ValueHandle&& take_handle() && noexcept { return std::move(handle_); }
-
 private:
-    explicit Value(Snapshot snapshot)
-        : handle_(std::make_unique<ValueImage>(std::move(snapshot), ValueOptions{}, check)) {}
-    explicit Value(Arena arena) : handle_(std::make_unique<ValueImage>(std::move(arena), ValueOptions{}, check)) {}
+    using Face::handle_;
+
+    Value(typename Face::OfImage, ValueHandle handle) noexcept : Face(std::move(handle)) {}
 
     template <class... A>
     void make(const ValueOptions& options, A&&... arguments) {
@@ -222,31 +247,27 @@ private:
             detail::refuse_size(extent_bytes, sizeof(T));
         }
     }
-
-    ValueHandle handle_;
 };
 
 /// Elements one behind the other in an image of their own, and nothing else: bulk data. As Value<T> otherwise; `edit`
 /// gets a std::span<T>.
 template <class T>
-class Value<T[]> {
+class Value<T[]> : public detail::ValueFace<Value<T[]>, T[]> {
+    using Face = detail::ValueFace<Value<T[]>, T[]>;
+    friend Face;
     static_assert(PlainBytes<T> && !std::is_const_v<T>, "the elements of an array value are plain bytes");
 
 public:
-    using Type = T[];
+    using Face::snapshot;
 
     /// `count` zeroed elements. Throws: std::system_error -- EMFILE, ENOMEM.
     explicit Value(std::size_t count = 0, const ValueOptions& options = {})
-        : handle_(std::make_unique<ValueImage>(arena_of(count, options), options)) {}
+        : Face(ValueHandle(std::make_unique<ValueImage>(arena_of(count, options), options))) {}
     Value(std::initializer_list<T> elements) : Value(std::span<const T>(elements.begin(), elements.size())) {}
     explicit Value(std::span<const T> elements, const ValueOptions& options = {}) : Value(elements.size(), options) {
         if (elements.empty()) return;
         edit([&](std::span<T> to) { std::memcpy(to.data(), elements.data(), elements.size_bytes()); });
     }
-
-    /// Throws: std::system_error -- EBADMSG: its size is not that of an array of T.
-    [[nodiscard]] static Value from_snapshot(Snapshot snapshot) { return Value(std::move(snapshot)); }
-    [[nodiscard]] static Value from_arena(Arena arena) { return Value(std::move(arena)); }
 
     [[nodiscard]] std::size_t size() const { return handle_->extent_bytes() / sizeof(T); }
     /// Good until this value is edited, assigned or destroyed.
@@ -278,29 +299,10 @@ public:
         return part_from<T[]>(first, count);
     }
 
-    /// As Value<T>::save and load.
-    SaveReport save(const std::filesystem::path& path, SaveOptions options = {}) const {
-        options.type = type();
-        return save_image(snapshot(), path, options);
-    }
-    [[nodiscard]] static Value load(const std::filesystem::path& path, const LoadOptions& options = {}) {
-        LoadedImage loaded = load_image(path, options);
-        detail::check_type(path, loaded.type, type());
-        return from_snapshot(std::move(loaded.snapshot));
-    }
-
-    [[nodiscard]] Snapshot snapshot() const { return handle_->snapshot(); }
-    [[nodiscard]] bool is_unique() const noexcept { return handle_.is_unique(); }
-    [[nodiscard]] std::uint64_t extent_bytes() const { return handle_->extent_bytes(); }
-    [[nodiscard]] PageChanges changes() const { return handle_->changes(); }
-    [[nodiscard]] static std::uint64_t type() noexcept { return typeid(T[]).hash_code(); }
-    [[nodiscard]] const ValueHandle& handle() const noexcept { return handle_; }
-    [[nodiscard]] ValueHandle&& take_handle() && noexcept { return std::move(handle_); }
-
 private:
-    explicit Value(Snapshot snapshot)
-        : handle_(std::make_unique<ValueImage>(std::move(snapshot), ValueOptions{}, check)) {}
-    explicit Value(Arena arena) : handle_(std::make_unique<ValueImage>(std::move(arena), ValueOptions{}, check)) {}
+    using Face::handle_;
+
+    Value(typename Face::OfImage, ValueHandle handle) noexcept : Face(std::move(handle)) {}
 
     [[nodiscard]] static Arena arena_of(std::size_t count, const ValueOptions& options) {
         Arena arena({.name = options.name, .reserve_bytes = options.reserve_bytes});
@@ -316,8 +318,6 @@ private:
     static void check(const std::byte*, std::uint64_t extent_bytes) {
         if (extent_bytes % sizeof(T) != 0) detail::refuse_size(extent_bytes, sizeof(T));
     }
-
-    ValueHandle handle_;
 };
 
 }  // namespace vmcow
