@@ -1,7 +1,11 @@
 // Typed values: copied in O(1), changed by other processes, in parts, merged, saved and loaded.
 #include <fmt/core.h>
 
+#include <unistd.h>
+
 #include <cstdint>
+#include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <span>
 #include <utility>
@@ -10,6 +14,8 @@
 #include "vmcow/containers.hpp"
 #include "vmcow/value.hpp"
 #include "vmcow/value_merge.hpp"
+
+namespace {
 
 struct Shop {
     vmcow::string name;
@@ -26,8 +32,8 @@ void stir(std::span<std::uint64_t> numbers) {
     for (std::uint64_t& number : numbers) number = number * 6364136223846793005U + 1;
 }
 
-int main() {
-    procrun::Pool pool;
+void run() {
+    procrun::Pool pool;  // before the first thread
 
     vmcow::Value<Shop> a;
     a.edit([](Shop& shop) { shop.prices["tea"].assign({2.0, 3.0}); });
@@ -50,7 +56,7 @@ int main() {
     fmt::print("stirred: {}, merged: {} {} {}, pages of its own: {}\n", stirred[7], both[1000], both[1001],
                both[500'000], both.snapshot().delta_pages().value);
 
-    const auto folder = std::filesystem::temp_directory_path() / fmt::format("vmcow-{}", one.snapshot().base_fd());
+    const auto folder = std::filesystem::temp_directory_path() / fmt::format("vmcow-{}", ::getpid());
     std::filesystem::create_directories(folder);
     numbers.save(folder / "numbers");                                             // one file
     both.save(folder / "changes", {.relative_to = folder / "numbers"});           // what differs from it
@@ -58,5 +64,16 @@ int main() {
     fmt::print("loaded: {}, bytes that differ: {}, file of the changes: {} KiB\n", loaded[500'000],
                vmcow::diff(numbers, loaded).changed_bytes, std::filesystem::file_size(folder / "changes") / 1024);
     std::filesystem::remove_all(folder);
-    return 0;
+}
+
+}  // namespace
+
+int main() {
+    try {
+        run();
+        return 0;
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "value_program: {}\n", error.what());
+        return 1;
+    }
 }
