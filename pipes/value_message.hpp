@@ -12,6 +12,7 @@ namespace pipes {
 
 /// A message that is being written: bytes, and snapshots as descriptors. The written snapshots' parts are held open
 /// until it ends.
+// NOLINTNEXTLINE(bugprone-exception-escape): that is small_vector's move assignment, whose allocator has no state.
 class MessageWriter {
 public:
     void put(std::span<const std::byte> bytes);

@@ -82,6 +82,7 @@ public:
 
     /// A value that is known. The graph keeps it for further runs, unless one of them moves it.
     template <class T>
+    // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
     requires std::copyable<std::remove_cvref_t<T>> Edge<std::remove_cvref_t<T>> input(std::string name, T&& value) {
         using V = std::remove_cvref_t<T>;
         static_assert(detail::kHasImage<V> || Transferable<V>,
@@ -91,6 +92,7 @@ public:
     }
     /// A value that `define` says later: what reads it can be written first.
     template <class T>
+    // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
     Edge<T> declare(std::string name) {
         return edge_of<T>(add_declared(std::move(name), detail::graph_type<T>()));
     }
@@ -206,6 +208,7 @@ private:
     }
 
     template <bool Applies, class F, class Finish, class... A>
+    // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
     std::size_t add(std::string name, const CallOptions& options, const F& function, Finish finish, const A&... args) {
         std::vector<detail::GraphUse> uses;
         std::size_t images = 0;

@@ -24,6 +24,7 @@
 namespace procrun::detail {
 
 /// A call without its types.
+// NOLINTNEXTLINE(bugprone-exception-escape): as MessageWriter.
 struct ErasedCall {
     Trampoline function = nullptr;
     pipes::MessageWriter arguments;

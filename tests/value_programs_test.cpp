@@ -375,7 +375,7 @@ void recurse(Value<long[]> mine, long level, long levels, Deepest& deepest) {
     EXPECT_EQ(mine[(kAllPages.value - 1) * tests::kLongsInPage], before + level);
 }
 
-TEST(ValueProgramsTest, LevelsThatWriteEveryPageCostACopyEachAndGiveItBack) {
+TEST(ValueProgramsTest, MemoryOfLevelsThatWriteEveryPageIsACopyEachAndComesBack) {
     constexpr long kLevels = 6;
     const Value<long[]> a(kAllPages.value * tests::kLongsInPage);
     const std::uint64_t before = resident_bytes();

@@ -25,6 +25,12 @@
 
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 using procrun::CallFuture;
 using procrun::Pool;
 using vmcow::Value;
@@ -379,6 +385,9 @@ private:
     void fork() {
         Variable& variable = any();
         const Edits edits = *any_edits();
+        // GCC's address sanitizer does not release its allocator in a child that is forked while another thread, here
+        // the pool's, is in it.
+        while (kSanitized && !pending_.empty()) collect_one();
         auto result = procrun::fork_call([&] {
             variable.value.edit([&](auto&& object) { Kind::change(object, edits); });
             return std::pair(Kind::flat(variables_.front().value.read()), variable.value);

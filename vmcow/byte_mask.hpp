@@ -11,8 +11,9 @@ namespace vmcow {
 /// The bytes that one `std::uint64_t` has a bit for each.
 inline constexpr std::size_t kMaskedBytes = 64;
 
-/// The bits for bytes `first` to `end`, end excluded. Pre: first < end <= kMaskedBytes.
+/// The bits for bytes `first` to `end`, end excluded. Pre: end <= kMaskedBytes.
 [[nodiscard]] constexpr std::uint64_t mask_of(std::size_t first, std::size_t end) {
+    if (first >= end) return 0;
     return (~std::uint64_t{0} >> (kMaskedBytes - (end - first))) << first;
 }
 

@@ -19,6 +19,7 @@
 
 namespace vmcow {
 
+// NOLINTBEGIN(readability-identifier-naming): as in the standard library.
 template <class T>
 using vector = boost::container::vector<T, allocator<T>>;
 template <class T>
@@ -34,5 +35,6 @@ template <class K, class Hash = boost::hash<K>, class Equal = std::equal_to<K>>
 using unordered_set = boost::unordered_set<K, Hash, Equal, allocator<K>>;
 template <class K, class V, class Hash = boost::hash<K>, class Equal = std::equal_to<K>>
 using unordered_map = boost::unordered_map<K, V, Hash, Equal, allocator<std::pair<const K, V>>>;
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace vmcow

@@ -88,7 +88,7 @@ namespace {
 
 /// A bug of the caller's that no compiler finds.
 [[noreturn]] void fail(const char* what) noexcept {
-    std::fprintf(stderr, "vmcow: %s\n", what);
+    static_cast<void>(std::fprintf(stderr, "vmcow: %s\n", what));
     std::abort();
 }
 

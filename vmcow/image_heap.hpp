@@ -91,6 +91,8 @@ void deallocate_to(ImageHeap* heap, void* memory, std::size_t alignment) noexcep
 
 }  // namespace detail
 
+// NOLINTBEGIN(readability-identifier-naming): the names that containers look for.
+
 /// The allocator of containers that may lie in an image. A container that lies in an image has its memory there,
 /// wherever it was copied from; what it holds, too. Outside of an image it has it where the innermost `HeapScope` says,
 /// or else from operator new.
@@ -187,5 +189,6 @@ private:
     /// nullptr: it has no memory yet, and lies in no image.
     boost::interprocess::offset_ptr<ImageHeap> heap_;
 };
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace vmcow

@@ -56,9 +56,11 @@ template <class T>
 T sum_of(const std::byte* base, std::span<const std::byte* const> sides) noexcept {
     // In 64 unsigned bits, because signed integers must not overflow; what is cut off at the end is a multiple of 2^n.
     using Sum = std::conditional_t<std::is_integral_v<T>, std::uint64_t, T>;
-    const auto below = static_cast<Sum>(load<T>(base));
+    // NOLINTNEXTLINE(bugprone-signed-char-misuse): the sign is to be extended.
+    const auto widened = [](const std::byte* at) { return static_cast<Sum>(load<T>(at)); };
+    const Sum below = widened(base);
     Sum changes{};
-    for (const std::byte* side : sides) changes += static_cast<Sum>(load<T>(side)) - below;
+    for (const std::byte* side : sides) changes += widened(side) - below;
     return static_cast<T>(below + changes);
 }
 

@@ -40,11 +40,11 @@ private:
     void join_elements(const Block& block, const MergeRule& rule, std::size_t first, std::size_t end);
     [[nodiscard]] std::optional<Clash> take_bytes(const Block& block, std::uint64_t ruled);
 
-    const MergeRules& rules_;
     alignas(64) std::array<std::byte, kPageBytes> page_{};
+    const MergeRules& rules_;
+    std::uint64_t elements_joined_ = 0;
     std::vector<std::uint64_t> changed_;             // of the block at hand, for each side
     std::vector<const std::byte*> changed_element_;  // where the sides have an element that they changed
-    std::uint64_t elements_joined_ = 0;
 };
 
 }  // namespace vmcow

@@ -134,6 +134,7 @@ Snapshot put_back(std::span<const ChangedPart> parts) {
         return std::memcmp(change.content, layers.page(change.page), kPageBytes) == 0;
     });
     std::vector<PageIndex> pages;
+    pages.reserve(changes.size());
     for (const Change& change : changes) pages.push_back(change.page);
     if (pages.empty()) return parts.front().part.whole();
     return Snapshot(layers.with_changes(
