@@ -163,7 +163,7 @@ std::size_t Graph::find(std::string_view name, const detail::GraphType& type) co
 
 void Graph::add_output(std::size_t value) { state_->shape.values[value].is_output = true; }
 
-std::size_t Graph::add_node(std::string name, std::vector<detail::GraphUse> uses, detail::GraphCall call) {
+std::size_t Graph::add_node(const std::string& name, std::vector<detail::GraphUse> uses, detail::GraphCall call) {
     auto& nodes = state_->shape.nodes;
     nodes.push_back({.name = free_name(nodes, name), .uses = std::move(uses), .makes = {}});
     state_->calls.push_back(std::move(call));

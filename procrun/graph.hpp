@@ -117,32 +117,30 @@ public:
     /// What `function(args...)` returns. Each argument is an edge, or a value that is sent as bytes.
     /// Throws: GraphError -- an edge of another graph.
     template <class F, class... A>
-    auto call(const CallOptions& options, std::string name, F function, const A&... args) {
+    auto call(const CallOptions& options, const std::string& name, F function, const A&... args) {
         if constexpr (fits<detail::CallKind::async, F, A...>()) {
             using R = detail::ResultOf<F>;
             static_assert(!std::is_void_v<R>,
                           "a call of a function that returns nothing is an effect: graph.effect(...)");
             if constexpr (!std::is_void_v<R>) {
-                const std::size_t node =
-                    add<false>(std::move(name), options, function, detail::finish_graph_call<R>, args...);
+                const std::size_t node = add<false>(name, options, function, detail::finish_graph_call<R>, args...);
                 return edge_of<R>(add_result(node, detail::graph_type<R>()));
             }
         }
     }
     template <class F, class... A>
-    auto call(std::string name, F function, const A&... args) {
-        return call(CallOptions{}, std::move(name), function, args...);
+    auto call(const std::string& name, F function, const A&... args) {
+        return call(CallOptions{}, name, function, args...);
     }
 
     /// The value that `function(image, args...)` makes of its first argument, as Pool::apply; with what the function
     /// returned, if it did: a pair of edges, the second of which may be left unread.
     template <class F, class... A>
-    auto apply(const CallOptions& options, std::string name, F function, const A&... args) {
+    auto apply(const CallOptions& options, const std::string& name, F function, const A&... args) {
         if constexpr (fits<detail::CallKind::async_apply, F, A...>()) {
             using R = detail::ResultOf<F>;
             using Image = std::tuple_element_t<0, std::tuple<typename detail::GraphArgument<A>::Type...>>;
-            const std::size_t node =
-                add<true>(std::move(name), options, function, detail::finish_graph_apply<Image, R>, args...);
+            const std::size_t node = add<true>(name, options, function, detail::finish_graph_apply<Image, R>, args...);
             const auto image = edge_of<Image>(add_result(node, detail::graph_type<Image>()));
             if constexpr (std::is_void_v<R>) {
                 return image;
@@ -152,21 +150,21 @@ public:
         }
     }
     template <class F, class... A>
-    auto apply(std::string name, F function, const A&... args) {
-        return apply(CallOptions{}, std::move(name), function, args...);
+    auto apply(const std::string& name, F function, const A&... args) {
+        return apply(CallOptions{}, name, function, args...);
     }
 
     /// Calls `function(args...)` for what it does elsewhere, on the values as they are here. No other call waits for
     /// it; the run does. What it returns is dropped.
     template <class F, class... A>
-    void effect(const CallOptions& options, std::string name, F function, const A&... args) {
+    void effect(const CallOptions& options, const std::string& name, F function, const A&... args) {
         if constexpr (fits<detail::CallKind::async, F, A...>()) {
-            mark_effect(add<false>(std::move(name), options, function, detail::finish_graph_effect, args...));
+            mark_effect(add<false>(name, options, function, detail::finish_graph_effect, args...));
         }
     }
     template <class F, class... A>
-    void effect(std::string name, F function, const A&... args) {
-        effect(CallOptions{}, std::move(name), function, args...);
+    void effect(const std::string& name, F function, const A&... args) {
+        effect(CallOptions{}, name, function, args...);
     }
 
     // ---- what comes of it
@@ -208,13 +206,13 @@ private:
     }
 
     template <bool Applies, class F, class Finish, class... A>
-    // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
-    std::size_t add(std::string name, const CallOptions& options, const F& function, Finish finish, const A&... args) {
+    std::size_t add(const std::string& name, const CallOptions& options, const F& function, Finish finish,
+                    const A&... args) {
         std::vector<detail::GraphUse> uses;
         std::size_t images = 0;
         auto bound =
             bind<Applies>(static_cast<typename detail::Signature<F>::Parameters*>(nullptr), uses, images, args...);
-        return add_node(std::move(name), std::move(uses),
+        return add_node(name, std::move(uses),
                         {detail::graph_call_maker<F, Applies>(function, options, std::move(bound)), finish});
     }
 
@@ -245,7 +243,7 @@ private:
     void add_definition(std::size_t declared, std::size_t value);
     [[nodiscard]] std::size_t find(std::string_view name, const detail::GraphType& type) const;
     void add_output(std::size_t value);
-    std::size_t add_node(std::string name, std::vector<detail::GraphUse> uses, detail::GraphCall call);
+    std::size_t add_node(const std::string& name, std::vector<detail::GraphUse> uses, detail::GraphCall call);
     std::size_t add_result(std::size_t node, const detail::GraphType& type);
     void mark_effect(std::size_t node);
 

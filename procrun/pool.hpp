@@ -377,10 +377,9 @@ public:
     /// The same for about `count` equal parts of an array, which begin on pages.
     template <class F, class T, class... A>
     [[nodiscard]] auto map_parts(F function, const vmcow::Value<T[]>& value, std::size_t count, const A&... args) {
-        const vmcow::Value<T[]> frozen = value;
         std::vector<vmcow::Part<T[], T[]>> parts;
         for (const detail::PartRange& range : detail::equal_parts(value.size(), sizeof(T), count)) {
-            parts.push_back(frozen.part(range.first, range.count));
+            parts.push_back(value.part(range.first, range.count));
         }
         return map_parts(CallOptions{}, function, parts, args...);
     }

@@ -40,6 +40,7 @@ template <class T>
 [[nodiscard]] MergedValue<T> merge(const Value<T>& base, const std::vector<Value<T>>& sides,
                                    const MergeOptions& options = {}) {
     std::vector<Snapshot> snapshots;
+    snapshots.reserve(sides.size());
     for (const Value<T>& side : sides) snapshots.push_back(side.snapshot());
     return MergedValue<T>(merge(base.snapshot(), snapshots, options));
 }
