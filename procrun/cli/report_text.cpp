@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -92,12 +93,20 @@ std::string table_of(const PipelineReport& report) {
     for (const Row& row : rows) {
         for (std::size_t i = 0; i < widths.size(); ++i) widths[i] = std::max(widths[i], columns_of(row.quantities[i]));
     }
+    std::size_t outcome_columns = 0;
+    for (const Row& row : rows) outcome_columns = std::max(outcome_columns, columns_of(row.outcome));
+    // Two columns between two quantities, or one where a line would be longer than a terminal is wide.
+    constexpr std::size_t kTerminalColumns = 80;
+    const std::size_t columns = std::accumulate(widths.begin(), widths.end(), kLabelColumns + outcome_columns);
+    const std::size_t gap = columns + 2 * (widths.size() + 1) <= kTerminalColumns ? 2 : 1;
     std::string table;
     for (const Row& row : rows) {
         if (!row.heading.empty()) table += row.heading + "\n";
         table += fmt::format("{:<{}}", row.label, kLabelColumns);
-        for (std::size_t i = 0; i < widths.size(); ++i) table += fmt::format("  {:>{}}", row.quantities[i], widths[i]);
-        table += fmt::format("  {}\n", row.outcome);
+        for (std::size_t i = 0; i < widths.size(); ++i) {
+            table += fmt::format("{:{}}{:>{}}", "", gap, row.quantities[i], widths[i]);
+        }
+        table += fmt::format("{:{}}{}\n", "", gap, row.outcome);
     }
     for (std::size_t i = 0; i < report.stages.size(); ++i) {
         if (!is_excused(report.stages, i)) continue;
