@@ -17,6 +17,7 @@
 #include "vmcow/view.hpp"
 
 namespace vmcow {
+// NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's name
 void PrintTo(const ByteRange& range, std::ostream* out) { *out << range.offset << "+" << range.bytes; }
 }  // namespace vmcow
 

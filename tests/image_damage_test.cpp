@@ -33,7 +33,7 @@ using tests::same_bytes;
 using tests::snapshot_of;
 using tests::TemporaryDirectory;
 
-constexpr SaveOptions kFast{.sync = false};
+const SaveOptions kFast{.sync = false};
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
@@ -65,7 +65,7 @@ protected:
     [[nodiscard]] std::string refusal(const std::string& path) const {
         const auto load = [&] { (void)load_image(path); };
         EXPECT_EQ(EBADMSG, error_of(load)) << path;
-        const std::string message = message_of(load);
+        std::string message = message_of(load);
         EXPECT_TRUE(contains(message, path)) << message;
         return message;
     }

@@ -39,7 +39,7 @@ using tests::same_bytes;
 using tests::snapshot_of;
 using tests::TemporaryDirectory;
 
-constexpr SaveOptions kFast{.sync = false};
+const SaveOptions kFast{.sync = false};
 
 SaveOptions on(const std::string& relative, std::uint64_t type = 0) {
     return {.type = type, .relative_to = relative, .sync = false};
@@ -198,8 +198,8 @@ TEST_F(ImagePathTest, WhatCannotBeReplacedIsAnErrorThatNamesIt) {
                                                          {directory_ / "pipe/image", ENOTDIR},
                                                          {directory_ / std::string(300, 'x'), ENAMETOOLONG}};
     for (const auto& [path, error] : cases) {
-        EXPECT_EQ(error, error_of([&] { (void)save_image(snapshot_, path, kFast); })) << path;
-        EXPECT_TRUE(contains(message_of([&] { (void)save_image(snapshot_, path, kFast); }), path));
+        EXPECT_EQ(error, error_of([&, &to = path] { (void)save_image(snapshot_, to, kFast); })) << path;
+        EXPECT_TRUE(contains(message_of([&, &to = path] { (void)save_image(snapshot_, to, kFast); }), path));
     }
     EXPECT_NE(0, error_of([&] { (void)save_image(snapshot_, "", kFast); }));
     EXPECT_NE(0, error_of([&] { (void)save_image(snapshot_, "/proc/image", kFast); }));

@@ -139,7 +139,7 @@ RC_GTEST_PROP(ImageHeapPropertyTest, BlocksKeepTheirBytesUntilTheyAreGivenBack, 
     std::map<unsigned char*, Block> blocks;
     const auto is_whole = [](const auto& each) {
         const auto& [at, block] = each;
-        return std::all_of(at, at + block.bytes, [&](unsigned char byte) { return byte == block.mark; });
+        return std::all_of(at, at + block.bytes, [mark = block.mark](unsigned char byte) { return byte == mark; });
     };
     const int steps = *rc::gen::inRange(1, 150);
     for (int i = 0; i < steps; ++i) {

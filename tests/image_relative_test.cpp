@@ -32,7 +32,7 @@ using tests::same_bytes;
 using tests::snapshot_of;
 using tests::TemporaryDirectory;
 
-constexpr SaveOptions kFast{.sync = false};
+const SaveOptions kFast{.sync = false};
 
 SaveOptions on(const std::string& relative) { return {.relative_to = relative, .sync = false}; }
 

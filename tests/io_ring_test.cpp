@@ -79,7 +79,7 @@ TEST_F(IoRingTest, PiecesLieOneBehindTheOtherInTheFile) {
 }
 
 TEST_F(IoRingTest, WritesPastItsDepthAllArrive) {
-    constexpr std::size_t kWrites = 10 * IoRing::kDepth;
+    constexpr std::size_t kWrites = std::size_t{10} * IoRing::kDepth;
     std::vector<std::byte> bytes = noise(kWrites * kPiece);
     EXPECT_EQ(0, error_in_thread([&] {
                   IoRing ring;
@@ -121,7 +121,7 @@ TEST_F(IoRingTest, ErrorOfOneWriteEndsTheFollowing) {
     std::vector<std::byte> bytes(kPiece);
     fd_.reset();
     std::size_t begun = 0;
-    constexpr std::size_t kMany = 4 * IoRing::kDepth;
+    constexpr std::size_t kMany = std::size_t{4} * IoRing::kDepth;
     EXPECT_EQ(EBADF, error_in_thread([&] {
                   IoRing ring;
                   for (; begun < kMany; ++begun) ring.write(-1, {piece(bytes, 0, kPiece)}, 0);

@@ -218,9 +218,9 @@ TEST_F(PoolValuesTest, APartThatLiesElsewhereIsOutOfRange) {
     EXPECT_THROW(static_cast<void>(array.part(100)), std::out_of_range);
     EXPECT_THROW(static_cast<void>(array.part(50, 51)), std::out_of_range);
     EXPECT_THROW(static_cast<void>(array.part(std::size_t{1} << 61, std::size_t{1} << 61)), std::out_of_range);
-    static const long kElsewhere = 1;
+    static const long elsewhere = 1;
     const Value<Settings> a;
-    EXPECT_THROW(static_cast<void>(a.part([](const Settings&) -> const long& { return kElsewhere; })),
+    EXPECT_THROW(static_cast<void>(a.part([](const Settings&) -> const long& { return elsewhere; })),
                  std::out_of_range);
 }
 

@@ -66,7 +66,7 @@ Snapshot on_disk(const Snapshot& snapshot, const tests::TemporaryDirectory& fold
 }
 
 Snapshot whole_of(Whole kind, std::size_t bytes, const tests::TemporaryDirectory& folder) {
-    const Snapshot base = tests::snapshot_of(tests::noise(bytes));
+    Snapshot base = tests::snapshot_of(tests::noise(bytes));
     const auto part_of = [](const Snapshot& snapshot) {
         const std::size_t offset = snapshot.extent_bytes() / 5;
         return SnapshotPart(snapshot, offset, snapshot.extent_bytes() - offset - 3).image();

@@ -21,6 +21,7 @@ using vmcow::Snapshot;
 using vmcow::Value;
 using Numbers = vmcow::vector<long>;
 
+// NOLINTNEXTLINE(bugprone-exception-escape): containers of two heaps are assigned by copying, which may throw
 struct Doc {
     vmcow::string title;
     vmcow::vector<int> words;
