@@ -113,7 +113,7 @@ public:
         if (bytes != capacity_) cut(bytes);
         // Sealing is refused while any of this is mapped writable. What takes the place of that mapping does so at
         // once: another thread may be reading.
-        check(sys::map_file_at(slot_.address(), bytes, sys::MapMode::read_only, fd_.get(), 0), "protect");
+        check(sys::map_file_under_readers(slot_.address(), bytes, fd_.get(), 0), "protect");
         if (bytes < slot_.bytes()) check(sys::reserve_at(slot_.address() + bytes, slot_.bytes() - bytes), "unmap");
         try {
             sys::seal_memfd(fd_.get(), options_.name);

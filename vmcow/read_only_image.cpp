@@ -58,7 +58,7 @@ void ReadOnlyImage::remember(DiskCopy copy) const {
 int ReadOnlyImage::reserve_again() noexcept { return sys::reserve_hole(slot_.address(), bytes_); }
 
 int ReadOnlyImage::map_file_again() noexcept {
-    const int error = sys::map_file_at(slot_.address(), bytes_, sys::MapMode::read_only, fd_.get(), offset_);
+    const int error = sys::map_file_under_readers(slot_.address(), bytes_, fd_.get(), offset_);
     return error != 0 ? error : sys::keep_out_of_children(slot_.address(), bytes_);
 }
 

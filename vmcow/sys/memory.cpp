@@ -6,6 +6,12 @@
 
 #include "vmcow/units.hpp"
 
+#if defined(__SANITIZE_THREAD__)
+// Of the sanitizer's run time, whose headers do not name them.
+extern "C" void AnnotateIgnoreWritesBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreWritesEnd(const char* file, int line);
+#endif
+
 namespace vmcow::sys {
 namespace {
 
@@ -20,6 +26,17 @@ int map_file_at(void* address, std::size_t bytes, MapMode mode, int fd, std::uin
     const int sharing = mode == MapMode::shared_write ? MAP_SHARED : MAP_PRIVATE;
     void* at = ::mmap(address, bytes, protection, sharing | MAP_FIXED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
     return at == MAP_FAILED ? errno : 0;
+}
+
+int map_file_under_readers(void* address, std::size_t bytes, int fd, std::uint64_t offset) noexcept {
+#if defined(__SANITIZE_THREAD__)
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
+    const int error = map_file_at(address, bytes, MapMode::read_only, fd, offset);
+#if defined(__SANITIZE_THREAD__)
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+#endif
+    return error;
 }
 
 int map_memory_at(void* address, std::size_t bytes) noexcept {

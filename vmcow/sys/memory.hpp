@@ -17,6 +17,11 @@ enum class MapMode {
 /// mmap(2).
 [[nodiscard]] int map_file_at(void* address, std::size_t bytes, MapMode mode, int fd, std::uint64_t offset) noexcept;
 
+/// map_file_at, read-only, where the same bytes may be mapped already and be read by other threads meanwhile: the
+/// kernel changes one mapping for the other at once, and they see no difference. The thread sanitizer, which takes any
+/// mmap for a write, is told so.
+[[nodiscard]] int map_file_under_readers(void* address, std::size_t bytes, int fd, std::uint64_t offset) noexcept;
+
 /// Maps `bytes` of zeroed private memory at exactly `address`, in place of what was there, in small pages: one that is
 /// written costs one page. Returns 0 or the errno. Async-signal-safe. Source: mmap(2), madvise(2) MADV_NOHUGEPAGE.
 [[nodiscard]] int map_memory_at(void* address, std::size_t bytes) noexcept;
