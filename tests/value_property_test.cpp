@@ -383,11 +383,11 @@ private:
         }
     }
     void fork() {
+        // GCC's address sanitizer does not release its allocator in a child that is forked while another thread, here
+        // the pool's, is in it. First, because what is collected may take a variable's place.
+        while (kSanitized && !pending_.empty()) collect_one();
         Variable& variable = any();
         const Edits edits = *any_edits();
-        // GCC's address sanitizer does not release its allocator in a child that is forked while another thread, here
-        // the pool's, is in it.
-        while (kSanitized && !pending_.empty()) collect_one();
         auto result = procrun::fork_call([&] {
             variable.value.edit([&](auto&& object) { Kind::change(object, edits); });
             return std::pair(Kind::flat(variables_.front().value.read()), variable.value);
