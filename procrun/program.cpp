@@ -1,7 +1,6 @@
 #include "procrun/program.hpp"
 
 #include <linux/sched.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -18,32 +17,15 @@
 #include "pipes/pipe.hpp"
 #include "procrun/program_child.hpp"
 #include "procrun/program_path.hpp"
+#include "procrun/program_start.hpp"
 #include "vmcow/sys/error.hpp"
 
 namespace procrun {
 
 using vmcow::sys::throw_errno;
-using vmcow::sys::throw_error;
 using vmcow::sys::UniqueFd;
 
 namespace {
-
-// All signals of the calling thread wait while this lives, so that no handler of ours ever runs in the child.
-class BlockedSignals {
-public:
-    BlockedSignals() {
-        sigset_t all;
-        sigfillset(&all);
-        const int error = pthread_sigmask(SIG_SETMASK, &all, &previous_);
-        if (error != 0) throw_error(error, "pthread_sigmask");
-    }
-    BlockedSignals(const BlockedSignals&) = delete;
-    BlockedSignals& operator=(const BlockedSignals&) = delete;
-    ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &previous_, nullptr); }
-
-private:
-    sigset_t previous_{};
-};
 
 std::vector<std::string> merged_environment(bool inherit,
                                             const std::map<std::string, std::optional<std::string>>& changes) {
@@ -87,7 +69,7 @@ std::optional<Outcome> refuse_zero_bytes(const std::vector<std::string>& argv,
 // meanwhile, and that never executes anything, keeps the pipe's write end open. Not CLONE_VM: the child's ru_maxrss
 // would be the peak of this process.
 Process clone_child(const ChildPlan& plan, const std::string& name) {
-    const BlockedSignals blocked;
+    const detail::BlockedSignals blocked;
     int pidfd = -1;
     clone_args args{};
     args.flags = CLONE_PIDFD | CLONE_VFORK;
@@ -106,31 +88,6 @@ std::optional<StartFailure> read_failure(const UniqueFd& error_pipe) {
     return failure;
 }
 
-std::string describe_step(const StartFailure& failure, const ChildPlan& plan) {
-    switch (failure.step) {
-        case StartStep::die_with_parent:
-            return "prctl PR_SET_PDEATHSIG";
-        case StartStep::set_process_group:
-            return fmt::format("setpgid {}", *plan.process_group);
-        case StartStep::reset_signals:
-            return "rt_sigaction";
-        case StartStep::change_directory:
-            return fmt::format("chdir '{}'", plan.directory);
-        case StartStep::place_descriptor: {
-            const auto move = std::find_if(plan.moves.begin(), plan.moves.end(),
-                                           [&](const auto& each) { return each.target == failure.descriptor; });
-            return fmt::format("descriptor {} from {}", move->target, move->source);
-        }
-        case StartStep::hide_descriptors:
-            return "close_range CLOSE_RANGE_CLOEXEC";
-        case StartStep::unblock_signals:
-            return "rt_sigprocmask";
-        case StartStep::execute:
-            return fmt::format("execve '{}'", plan.argv[0]);
-    }
-    vmcow::sys::assert_failed("StartStep is one of its enumerators", __FILE__, __LINE__);
-}
-
 std::variant<Process, Outcome> run_plan(ChildPlan& plan) {
     const std::string name{plan.argv[0]};
     pipes::Pipe error_pipe = pipes::Pipe::open();
@@ -143,7 +100,7 @@ std::variant<Process, Outcome> run_plan(ChildPlan& plan) {
     const std::optional<StartFailure> failure = read_failure(error_pipe.read_end());
     if (!failure) return child;
     // The owner reaps the child at the end of this scope.
-    return Outcome{.kind = OutcomeKind::not_started, .code = failure->error, .text = describe_step(*failure, plan)};
+    return detail::outcome_of(*failure, plan);
 }
 
 }  // namespace
@@ -187,6 +144,18 @@ Program& Program::process_group(pid_t pgid) {
     return *this;
 }
 
+Program& Program::limit(int resource, rlim_t value) {
+    VMCOW_ASSERT(resource >= 0);
+    limits_.insert_or_assign(resource, value);
+    return *this;
+}
+
+Program& Program::foreground(int terminal_fd) {
+    VMCOW_ASSERT(terminal_fd >= 0);
+    terminal_ = terminal_fd;
+    return *this;
+}
+
 std::vector<DescriptorMove> Program::moves() const {
     std::vector<DescriptorMove> moves;
     for (const auto& [target, source] : descriptors_) moves.push_back({.target = target, .source = source});
@@ -199,24 +168,28 @@ UniqueFd Program::duplicate_beside_descriptors(int fd) const {
     return copy;
 }
 
-std::variant<Process, Outcome> Program::start() const {
-    const std::vector<std::string> environment = merged_environment(inherit_environment_, environment_);
-    if (auto refusal = refuse_zero_bytes(argv_, environment, directory_)) return *std::move(refusal);
-    const std::vector<std::string> paths = program_paths(argv_.front());
-    const std::vector<const char*> argv_pointers = pointers_to(argv_);
-    const std::vector<const char*> environment_pointers = pointers_to(environment);
-    const std::vector<const char*> path_pointers = pointers_to(paths);
-    std::vector<DescriptorMove> moves = this->moves();
+std::variant<detail::ProgramPlan, Outcome> Program::plan() const {
+    detail::ProgramPlan plan;
+    plan.environment = merged_environment(inherit_environment_, environment_);
+    if (auto refusal = refuse_zero_bytes(argv_, plan.environment, directory_)) return *std::move(refusal);
+    plan.paths = program_paths(argv_.front());
+    plan.argv_pointers = pointers_to(argv_);
+    plan.environment_pointers = pointers_to(plan.environment);
+    plan.path_pointers = pointers_to(plan.paths);
+    plan.moves = moves();
+    for (const auto& [resource, value] : limits_) plan.limits.push_back({resource, {value, value}});
+    plan.process_group = process_group_;
+    plan.directory = directory_ ? directory_->c_str() : nullptr;
+    plan.terminal = terminal_;
+    return plan;
+}
 
-    ChildPlan plan{.argv = argv_pointers.data(),
-                   .environment = environment_pointers.data(),
-                   .paths = path_pointers.data(),
-                   .directory = directory_ ? directory_->c_str() : nullptr,
-                   .process_group = process_group_ ? &*process_group_ : nullptr,
-                   .die_with_parent = die_with_parent_,
-                   .parent = getpid(),
-                   .moves = moves};
-    return run_plan(plan);
+std::variant<Process, Outcome> Program::start() const {
+    auto plan = this->plan();
+    if (auto* refusal = std::get_if<Outcome>(&plan)) return std::move(*refusal);
+    ChildPlan child = std::get<detail::ProgramPlan>(plan).for_child();
+    child.die_with_parent = die_with_parent_;
+    return run_plan(child);
 }
 
 }  // namespace procrun

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/resource.h>
+
 #include <map>
 #include <optional>
 #include <string>
@@ -9,9 +11,12 @@
 #include "procrun/outcome.hpp"
 #include "procrun/process.hpp"
 #include "procrun/program_child.hpp"
+#include "procrun/program_start.hpp"
 #include "vmcow/sys/fd.hpp"
 
 namespace procrun {
+
+class Launcher;
 
 /// An ordinary executable, and how to start it.
 ///
@@ -40,16 +45,28 @@ public:
     /// Any permutation works (2>&1, swapped descriptors).
     Program& descriptor(int child_fd, int parent_fd);
     /// SIGKILL for the child when the thread that started it ends: PR_SET_PDEATHSIG, checked against the race. A
-    /// program that gains privileges by its exec loses it.
+    /// program that gains privileges by its exec loses it. Through a Launcher: when this process ends, see there.
     Program& die_with_parent();
     /// Puts the child into the process group `pgid`; 0 for a new one of its own.
     Program& process_group(pid_t pgid);
+    /// Makes the child's process group the foreground group of the terminal before the program runs, as a shell does
+    /// for a job; without being stopped by SIGTTOU. Refused with ENOTTY unless it is the child's controlling terminal.
+    /// The caller keeps the descriptor open until `start` has returned, and takes the terminal back itself.
+    Program& foreground(int terminal_fd);
+    /// A limit of the program, soft and hard: setrlimit(2), RLIMIT_…; set last before the exec. Refused with EPERM
+    /// above the hard limit that this process has.
+    Program& limit(int resource, rlim_t value);
 
     /// Either the running child or why it never ran (`OutcomeKind::not_started`: errno of the step that failed, text
     /// naming the step and the object). After a failure nothing is left behind: no process, no descriptor. A zero byte
     /// in a word, in the environment or in the directory is EINVAL. Returns when the child has executed the program.
     /// Throws: std::system_error -- when this process itself is out of descriptors, processes or memory.
     [[nodiscard]] std::variant<Process, Outcome> start() const;
+    /// The same by way of a small process: what it costs does not depend on how big this process is, and the program's
+    /// peak memory is its own. The program is a child of this process all the same.
+    /// Throws: std::system_error -- and EPIPE when the launcher was killed while it started the program, which may run
+    ///         then.
+    [[nodiscard]] std::variant<Process, Outcome> start(Launcher& launcher) const;
 
     [[nodiscard]] const std::vector<std::string>& argv() const noexcept { return argv_; }
 
@@ -59,6 +76,7 @@ public:
 
 private:
     [[nodiscard]] std::vector<DescriptorMove> moves() const;
+    [[nodiscard]] std::variant<detail::ProgramPlan, Outcome> plan() const;
 
     std::vector<std::string> argv_;
     std::map<std::string, std::optional<std::string>> environment_;  // nullopt: taken away
@@ -67,6 +85,8 @@ private:
     std::map<int, int> descriptors_;  // child's number -> ours
     bool die_with_parent_ = false;
     std::optional<pid_t> process_group_;
+    std::map<int, rlim_t> limits_;  // resource -> soft and hard
+    int terminal_ = -1;
 };
 
 }  // namespace procrun

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,12 +45,16 @@ long call(long number, Args... args) noexcept {
 }
 
 [[noreturn]] void give_up(const ChildPlan& plan, StartFailure failure) noexcept {
-    static_cast<void>(call(SYS_write, plan.error_fd, &failure, sizeof failure));
+    if (plan.failure != nullptr) {
+        *plan.failure = failure;
+    } else {
+        static_cast<void>(call(SYS_write, plan.error_fd, &failure, sizeof failure));
+    }
     for (;;) static_cast<void>(syscall(SYS_exit_group, kNotStartedStatus));
 }
 
-void require(long result, const ChildPlan& plan, StartStep step, int descriptor = -1) noexcept {
-    if (result < 0) give_up(plan, {.step = step, .error = errno, .descriptor = descriptor});
+void require(long result, const ChildPlan& plan, StartStep step, int subject = -1) noexcept {
+    if (result < 0) give_up(plan, {.step = step, .error = errno, .subject = subject});
 }
 
 bool is_target(int fd, std::span<const DescriptorMove> moves) noexcept {
@@ -62,20 +67,10 @@ void arm_parent_death(const ChildPlan& plan) noexcept {
     if (call(SYS_getppid) != plan.parent) static_cast<void>(syscall(SYS_exit_group, kNotStartedStatus));
 }
 
-// What a shell or nohup(1) had us ignore, so that the terminal or its end does not reach us, must not reach our
-// programs.
-bool is_ignored_for_all(int number) noexcept {
-    switch (number) {
-        case SIGHUP:
-        case SIGINT:
-        case SIGQUIT:
-        case SIGTSTP:
-        case SIGTTIN:
-        case SIGTTOU:
-            return true;
-        default:
-            return false;
-    }
+void take_terminal(const ChildPlan& plan) noexcept {
+    // From a group in the background this is SIGTTOU, which is blocked.
+    const auto group = static_cast<pid_t>(call(SYS_getpgid, 0));
+    require(call(SYS_ioctl, plan.terminal, TIOCSPGRP, &group), plan, StartStep::take_terminal);
 }
 
 // exec resets handlers but keeps what is ignored. Raw, so that it also reaches the two signals that libc reserves.
@@ -84,18 +79,14 @@ void reset_signals(const ChildPlan& plan) noexcept {
         std::uintptr_t handler;
         std::array<std::uint64_t, 3> flags_restorer_mask;
     };
-    constexpr KernelAction kDefaultAction{};  // SIG_DFL, no flags
-    constexpr std::uintptr_t kIgnore = 1;     // SIG_IGN
+    constexpr KernelAction kDefaultAction{};      // SIG_DFL, no flags
+    constexpr KernelAction kIgnoreAction{1, {}};  // SIG_IGN
     for (int number = 1; number <= kLastSignal; ++number) {
         if (number == SIGKILL || number == SIGSTOP) continue;
-        if (is_ignored_for_all(number)) {
-            KernelAction action{};
-            require(call(SYS_rt_sigaction, number, nullptr, &action, kKernelSigsetBytes), plan,
-                    StartStep::reset_signals);
-            if (action.handler == kIgnore) continue;
-        }
-        require(call(SYS_rt_sigaction, number, &kDefaultAction, nullptr, kKernelSigsetBytes), plan,
-                StartStep::reset_signals);
+        const bool ignored = (plan.ignored_signals & signal_bit(number)) != 0;
+        if (!ignored && plan.signals_are_default) continue;
+        const KernelAction* action = ignored ? &kIgnoreAction : &kDefaultAction;
+        require(call(SYS_rt_sigaction, number, action, nullptr, kKernelSigsetBytes), plan, StartStep::reset_signals);
     }
 }
 
@@ -136,6 +127,13 @@ void hide_descriptors(const ChildPlan& plan) noexcept {
         next = target + 1;
     }
     hide_range(plan, next, std::numeric_limits<unsigned>::max());
+}
+
+void set_limits(const ChildPlan& plan) noexcept {
+    for (const ResourceLimit& limit : plan.limits) {
+        require(call(SYS_prlimit64, 0, limit.resource, &limit.value, nullptr), plan, StartStep::set_limit,
+                limit.resource);
+    }
 }
 
 // Whether there is nothing to execute at `path`, as far as we can see: a folder that we may not search refuses with
@@ -181,10 +179,12 @@ void run_child(const ChildPlan& plan) noexcept {
     if (plan.process_group != nullptr) {
         require(call(SYS_setpgid, 0, *plan.process_group), plan, StartStep::set_process_group);
     }
+    if (plan.terminal >= 0) take_terminal(plan);
     reset_signals(plan);
     if (plan.directory != nullptr) require(call(SYS_chdir, plan.directory), plan, StartStep::change_directory);
     place_descriptors(plan);
     hide_descriptors(plan);
+    set_limits(plan);
     unblock_signals(plan);
     execute(plan);
 }

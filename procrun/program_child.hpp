@@ -1,7 +1,9 @@
 #pragma once
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
+#include <cstdint>
 #include <span>
 
 namespace procrun {
@@ -10,19 +12,21 @@ namespace procrun {
 enum class StartStep : int {
     die_with_parent,
     set_process_group,
+    take_terminal,
     reset_signals,
     change_directory,
     place_descriptor,
     hide_descriptors,
+    set_limit,
     unblock_signals,
     execute,
 };
 
-/// What a child writes to its error pipe before it gives up: one write, far below PIPE_BUF.
+/// What a child says before it gives up: one write to its error pipe, far below PIPE_BUF, or one store.
 struct StartFailure {
     StartStep step = StartStep::execute;
-    int error = 0;
-    int descriptor = -1;  ///< the child's number, for `place_descriptor`
+    int error = 0;     ///< errno; 0 where nothing failed
+    int subject = -1;  ///< the child's number of the descriptor for `place_descriptor`, the resource for `set_limit`
 };
 
 /// One descriptor of the child: `source` in the parent becomes `target`.
@@ -31,8 +35,17 @@ struct DescriptorMove {
     int source = -1;
 };
 
+/// A limit as setrlimit(2) takes it.
+struct ResourceLimit {
+    int resource = -1;
+    rlimit value{};
+};
+
+/// The bit of `ChildPlan::ignored_signals` that stands for a signal.
+[[nodiscard]] constexpr std::uint64_t signal_bit(int number) noexcept { return std::uint64_t{1} << (number - 1); }
+
 /// All that the child needs, made by the parent: the child must not allocate. It lies in memory that the child has a
-/// copy of, and the child changes `moves`.
+/// copy of or, with `failure`, shares with whoever started it and waits; the child changes `moves`.
 ///
 /// Shape: `argv`, `environment` and `paths` end with a null pointer, as execve(2) takes them; `paths` are tried in
 ///        turn; `moves` are sorted by target, each target once; `directory` and `process_group` may be null.
@@ -44,8 +57,13 @@ struct ChildPlan {
     const pid_t* process_group = nullptr;
     bool die_with_parent = false;
     pid_t parent = -1;
+    int terminal = -1;  ///< whose foreground group the child's becomes; -1 for none
+    std::uint64_t ignored_signals = 0;
+    bool signals_are_default = false;  ///< those that are not to be ignored need not be touched
     std::span<DescriptorMove> moves;
-    int error_fd = -1;  ///< close-on-exec, and no target of a move
+    std::span<const ResourceLimit> limits;  ///< set in this order, after all that they could stand in the way of
+    int error_fd = -1;                      ///< close-on-exec, and no target of a move
+    StartFailure* failure = nullptr;        ///< instead of `error_fd`, where the memory is shared
 };
 
 /// A close-on-exec duplicate of `fd` that is above 2 and is no target of `moves`: the lowest such number that is free.
@@ -53,7 +71,8 @@ struct ChildPlan {
 /// After fork: may be called.
 [[nodiscard]] int duplicate_beside(int fd, std::span<const DescriptorMove> moves) noexcept;
 
-/// The child's half of a start: ends in the new program, or with a StartFailure in the error pipe and exit status 127.
+/// The child's half of a start: ends in the new program, or with a StartFailure in the error pipe (or in
+/// `plan.failure`) and exit status 127.
 ///
 /// Pre:        all signals are blocked.
 /// Invariant:  I7.
