@@ -59,9 +59,7 @@ std::string processor_reason(std::uint64_t used_ns, std::uint64_t limit_ns) {
 }
 
 std::string memory_reason(std::uint64_t used, std::uint64_t limit) {
-    const Unit unit = unit_of_bytes(limit);
-    return fmt::format("memory: {} (polled)", of_at_most(static_cast<double>(used) / unit.size,
-                                                         static_cast<double>(limit) / unit.size, 1, unit.name));
+    return fmt::format("memory: {} (polled)", bytes_of_at_most(used, limit));
 }
 
 std::string copied_reason(std::uint64_t used, std::uint64_t limit) {
@@ -115,6 +113,11 @@ std::optional<std::uint64_t> count_of(const std::optional<vmcow::PageCount>& lim
 std::uint64_t difference(std::uint64_t now, std::uint64_t before) noexcept { return now < before ? 0 : now - before; }
 
 }  // namespace
+
+std::string bytes_of_at_most(std::uint64_t used, std::uint64_t limit) {
+    const Unit unit = unit_of_bytes(limit);
+    return of_at_most(static_cast<double>(used) / unit.size, static_cast<double>(limit) / unit.size, 1, unit.name);
+}
 
 const char* name_of(MemoryLimitBy by) noexcept { return by == MemoryLimitBy::cgroup ? "cgroup" : "polling"; }
 

@@ -47,6 +47,9 @@ enum class MemoryLimitBy {
 /// What an outcome says of a call that a cgroup has ended: "memory: more than 64.0 MiB (cgroup)".
 [[nodiscard]] std::string cgroup_limit_reason(std::uint64_t memory_bytes);
 
+/// "80.3 MiB of at most 64.0 MiB", with as many digits as it takes to tell the two apart. Pre: `used` is more.
+[[nodiscard]] std::string bytes_of_at_most(std::uint64_t used, std::uint64_t limit);
+
 /// How a process came to its call, which tells what of its use is the call's own.
 enum class CallStart {
     forked,    ///< it was forked for this call: all its processor time and page copies are the call's

@@ -5,14 +5,20 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "procrun/bottleneck.hpp"
 #include "procrun/deadline.hpp"
+#include "procrun/launcher.hpp"
+#include "procrun/limits.hpp"
 #include "procrun/outcome.hpp"
+#include "procrun/pipeline_sample.hpp"
 #include "procrun/pipeline_text.hpp"
+#include "procrun/stage_states.hpp"
 
 namespace procrun {
 
@@ -23,11 +29,22 @@ struct PipelineOptions {
     std::chrono::nanoseconds grace = std::chrono::seconds{2};
     /// The pipeline is stopped when this becomes readable, say a signalfd; -1 for never. It is not read from.
     int stop_fd = -1;
+    /// Capacity that the pipes between the stages are to have; nullopt: the kernel's default. What was granted is in
+    /// the report.
+    std::optional<std::size_t> pipe_bytes = std::nullopt;
+    /// Takes part in a shell's job control, as TerminalJob says. For processes with one thread.
+    bool job_control = false;
+    /// Told what can be seen of the stages, every `sample_every` at most as often; once more when all have ended.
+    std::function<void(const PipelineSample&)> on_sample{};
+    std::chrono::nanoseconds sample_every = std::chrono::milliseconds{100};
+    /// Where the programs are started from; nullptr: Launcher::shared().
+    Launcher* launcher = nullptr;
 };
 
 /// What came of one stage. What is unknown, or never was, is nullopt (I8).
 struct StageReport {
     std::vector<std::string> argv;
+    std::string name;  ///< as StageText has it; may be empty
     std::optional<pid_t> pid;
     Outcome outcome;
     std::optional<double> wall_seconds;    ///< from its start until its end was seen
@@ -37,9 +54,15 @@ struct StageReport {
     /// splice(2) are not in wchar.
     std::optional<std::uint64_t> read_bytes;
     std::optional<std::uint64_t> written_bytes;
-    /// Most memory resident at any time. From ru_maxrss, which is the largest single process below this stage too, when
-    /// that exceeds what the stage inherited from us; otherwise VmHWM when it was last looked at.
+    std::optional<std::uint64_t> minor_faults;  ///< with those of the children that it waited for, as the next
+    std::optional<std::uint64_t> major_faults;
+    /// Most memory resident at any time, of the largest single process of the stage: ru_maxrss.
     std::optional<std::uint64_t> peak_bytes;
+    StageShares shares;  ///< how it spent its time
+    /// Capacity of the pipe to the next stage, as granted; nullopt for the last.
+    std::optional<std::uint64_t> pipe_bytes;
+    std::optional<MemoryLimitBy> memory_limit_by;  ///< who kept its memory limit; nullopt: it has none
+    std::vector<std::string> limits_unknown;       ///< its limits that nobody could watch, with the reason
 };
 
 struct PipelineReport {
@@ -47,6 +70,8 @@ struct PipelineReport {
     double wall_seconds = 0;
     int status = 0;                      ///< status_of(stages)
     bool stopped = false;                ///< through `stop_fd`
+    std::uint64_t attempts = 1;          ///< the number of this run, where the caller has run it before
+    Bottleneck bottleneck;               ///< what held it up
     std::optional<std::size_t> refused;  ///< the stage that could not start, because of which none after it did
 };
 
@@ -60,15 +85,16 @@ struct PipelineReport {
 
 /// Runs the programs of a pipeline at the same time, each one's standard output the next one's standard input, and
 /// waits until all have ended. The pipes connect the programs directly; what the first reads and the last writes, and
-/// where all write their errors, is this process's, unless redirected.
+/// where all write their errors, is this process's, unless redirected. They are one process group of their own.
 ///
 /// Before anything starts, all programs are looked for and all files opened. When one is not there, nothing runs and no
 /// file has lost what it held. A stage that fails to start later has those before it stopped; in both cases the report
-/// says so. A stage that is stopped has its children left alone.
+/// says so. What is stopped is stopped with all that is in the group still, children that keep a pipe open too. A stage
+/// that exceeds a limit gets SIGKILL, it alone.
 ///
 /// Pre:     at least one stage, each with a word; SIGCHLD is not ignored.
 /// Throws:  std::system_error -- ECHILD, or when waiting itself fails. No process or descriptor is left behind.
-/// Threads: the stages are killed when the calling thread ends, however that comes about.
+/// Threads: the stages are killed when this process ends, however that comes about (Program::die_with_parent).
 /// Source:  pipe(7), pidfd_open(2), Linux 5.11.
 [[nodiscard]] PipelineReport run_pipeline(const PipelineText& text, const PipelineOptions& options = {});
 

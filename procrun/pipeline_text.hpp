@@ -1,11 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "procrun/stage_limits.hpp"
 
 namespace procrun {
 
@@ -33,6 +37,12 @@ struct Redirection {
 struct StageText {
     std::vector<std::string> argv;
     std::vector<Redirection> redirections;
+    std::string name{};  ///< what reports call it; empty: by its program
+    /// Set on top of our environment; nullopt: taken away.
+    std::map<std::string, std::optional<std::string>> variables{};
+    /// Where it runs; redirections are opened in ours.
+    std::optional<std::string> directory{};
+    StageLimits limits{};
 };
 
 /// A pipeline as it was written; at least one stage.

@@ -20,6 +20,7 @@
 #include "procrun/stage_meter.hpp"
 #include "tests/descriptor_limit.hpp"
 #include "tests/support.hpp"
+#include "tests/warm_launcher.hpp"
 #include "vmcow/sys/fd.hpp"
 
 namespace {

@@ -91,8 +91,7 @@ TEST_P(PoolGarbageTest, GarbageBeforeTheReplyHarmsNobody) {
     for (int round = 1; round <= 3; ++round) {
         // Before the deadline: a caller that sleeps is woken up although the worker has forgotten that it sleeps.
         const Deadline deadline = Deadline::in(60s);
-        const auto result =
-            pool_.call(CallOptions{.deadline = deadline}, write_garbage, garbage, bytes, Then::go_back);
+        const auto result = pool_.call(CallOptions{.deadline = deadline}, write_garbage, garbage, bytes, Then::go_back);
         EXPECT_FALSE(deadline.passed());
         EXPECT_TRUE(result.ok()) << result.outcome().describe();
         EXPECT_EQ(board().runs.load(), round);

@@ -173,7 +173,8 @@ TEST(ProcrunCommandTest, WrongCommandLineIsOneLineThatNamesIt) {
     expect_complaint(procrun_command({"rnu"}), 2, "'rnu'");
     expect_complaint(procrun_command({"run", "--jsno", "x", "--", "true"}), 2, "'--jsno'");
     expect_complaint(procrun_command({"run"}), 2, "a pipeline is missing");
-    expect_complaint(procrun_command({"run", "--", "sort", "-u"}), 2, "quote it");
+    expect_complaint(procrun_command({"run", "sort", "-u"}), 2, "'-u'");
+    expect_complaint(procrun_command({"run", "sort", "--", "-u"}), 2, "'sort' stands before --");
     expect_complaint(procrun_command({"run", "--", ""}), 2, "the pipeline is empty");
     expect_complaint(procrun_command({"run", "--", "ls | $HOME"}), 2, "pipeline:6: '$' starts an expansion");
     expect_complaint(procrun_command({"run", "--", "[ a ]"}), 2, "pipeline:1: '['");

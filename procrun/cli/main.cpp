@@ -3,6 +3,7 @@
 
 int main(int argc, char** argv) {
     constexpr const char* kDescription = "Runs pipelines of programs, and shows how each one ended and what it used.";
-    return vmcow::cli::command_main({"procrun", kDescription, PROCRUN_VERSION, procrun::cli::add_run_command}, argc,
-                                    argv);
+    const int own_words = procrun::cli::take_words(argc, argv);
+    return vmcow::cli::command_main({"procrun", kDescription, PROCRUN_VERSION, procrun::cli::add_run_command},
+                                    own_words, argv);
 }

@@ -29,6 +29,7 @@ struct Row {
     std::array<std::string, kQuantities.size()> quantities;
     std::string outcome;
     std::string heading;  ///< stands on a line of its own above
+    std::string shares;   ///< and this below
 };
 
 std::size_t columns_of(std::string_view text) {
@@ -57,14 +58,35 @@ std::string cell(const StageReport& stage, const std::optional<std::uint64_t>& b
     return bytes ? vmcow::cli::human_bytes(*bytes) : "?";
 }
 
+/// `text` in lines that a terminal has room for, broken at blanks.
+std::string wrapped(std::string text) {
+    std::string lines;
+    while (columns_of(text) > kColumns) {
+        const std::size_t blank = text.rfind(' ', kColumns);
+        if (blank == std::string::npos || blank == 0) break;
+        lines += text.substr(0, blank) + "\n";
+        text.erase(0, blank + 1);
+    }
+    return lines + text + "\n";
+}
+
+std::string percent(const std::optional<double>& share) { return share ? fmt::format("{:.0f} %", 100 * *share) : "?"; }
+
+std::string shares_text(const StageShares& shares) {
+    return fmt::format("running {}, blocked reading {}, writing {}, waiting {}", percent(shares.running),
+                       percent(shares.blocked_read), percent(shares.blocked_write), percent(shares.waiting));
+}
+
 Row row_of(const StageReport& stage, std::size_t number) {
-    const std::string words = vmcow::cli::one_line(quote_words(stage.argv));
+    const std::string name = stage.name.empty() ? std::string() : stage.name + ": ";
+    const std::string words = vmcow::cli::one_line(name + quote_words(stage.argv));
     return {.label = {},
             .quantities = {cell(stage, stage.wall_seconds), cell(stage, stage.user_seconds),
                            cell(stage, stage.system_seconds), cell(stage, stage.read_bytes),
                            cell(stage, stage.written_bytes), cell(stage, stage.peak_bytes)},
             .outcome = vmcow::cli::one_line(stage.outcome.describe()),
-            .heading = shortened(fmt::format("{:<{}}  {}", number, kLabelColumns, words), kColumns)};
+            .heading = shortened(fmt::format("{:<{}}  {}", number, kLabelColumns, words), kColumns),
+            .shares = stage.pid ? shares_text(stage.shares) : std::string()};
 }
 
 std::vector<Row> rows_of(const PipelineReport& report) {
@@ -83,6 +105,10 @@ std::vector<Row> rows_of(const PipelineReport& report) {
 template <class Value>
 nlohmann::ordered_json json_of(const std::optional<Value>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+}
+
+nlohmann::ordered_json memory_limit_by(const StageReport& stage) {
+    return stage.memory_limit_by ? nlohmann::ordered_json(name_of(*stage.memory_limit_by)) : nlohmann::ordered_json();
 }
 
 }  // namespace
@@ -107,12 +133,14 @@ std::string table_of(const PipelineReport& report) {
             table += fmt::format("{:{}}{:>{}}", "", gap, row.quantities[i], widths[i]);
         }
         table += fmt::format("{:{}}{}\n", "", gap, row.outcome);
+        if (!row.shares.empty()) table += fmt::format("{:{}}{}\n", "", kLabelColumns + gap, row.shares);
     }
     for (std::size_t i = 0; i < report.stages.size(); ++i) {
         if (!is_excused(report.stages, i)) continue;
         table +=
             fmt::format("stage {}: SIGPIPE is no failure, because the stage that read from it ended well\n", i + 1);
     }
+    if (!report.refused) table += wrapped(vmcow::cli::one_line(report.bottleneck.reason));
     return table;
 }
 
@@ -120,7 +148,8 @@ std::string json_of(const PipelineReport& report) {
     using Json = nlohmann::ordered_json;
     Json stages = Json::array();
     for (const StageReport& stage : report.stages) {
-        stages.push_back({{"argv", stage.argv},
+        stages.push_back({{"name", stage.name.empty() ? Json() : Json(stage.name)},
+                          {"argv", stage.argv},
                           {"pid", json_of(stage.pid)},
                           {"outcome",
                            {{"kind", name_of(stage.outcome.kind)},
@@ -131,9 +160,24 @@ std::string json_of(const PipelineReport& report) {
                           {"system_seconds", json_of(stage.system_seconds)},
                           {"read_bytes", json_of(stage.read_bytes)},
                           {"written_bytes", json_of(stage.written_bytes)},
-                          {"peak_bytes", json_of(stage.peak_bytes)}});
+                          {"peak_bytes", json_of(stage.peak_bytes)},
+                          {"running_share", json_of(stage.shares.running)},
+                          {"blocked_read_share", json_of(stage.shares.blocked_read)},
+                          {"blocked_write_share", json_of(stage.shares.blocked_write)},
+                          {"waiting_share", json_of(stage.shares.waiting)},
+                          {"minor_faults", json_of(stage.minor_faults)},
+                          {"major_faults", json_of(stage.major_faults)},
+                          {"pipe_bytes", json_of(stage.pipe_bytes)},
+                          {"memory_limit_by", memory_limit_by(stage)},
+                          {"limits_unknown", stage.limits_unknown}});
     }
-    const Json document = {{"status", report.status}, {"wall_seconds", report.wall_seconds}, {"stages", stages}};
+    const Json document = {{"status", report.status},
+                           {"wall_seconds", report.wall_seconds},
+                           {"attempts", report.attempts},
+                           {"bottleneck",
+                            {{"stage", report.bottleneck.stage ? Json(*report.bottleneck.stage + 1) : Json()},
+                             {"reason", report.bottleneck.reason}}},
+                           {"stages", stages}};
     return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

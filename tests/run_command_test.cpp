@@ -1,0 +1,356 @@
+// `procrun run`: what it takes, limits, attempts, the terminal.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "procrun/poll_until.hpp"
+#include "procrun/process.hpp"
+#include "procrun/program.hpp"
+#include "tests/support.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/fd.hpp"
+
+namespace {
+
+using nlohmann::json;
+using procrun::Deadline;
+using procrun::Process;
+using procrun::Program;
+using tests::ChildEnd;
+using tests::CommandResult;
+using tests::TemporaryDirectory;
+using vmcow::sys::read_text_file;
+using vmcow::sys::UniqueFd;
+
+CommandResult run(std::vector<std::string> words, const tests::CommandInput& input = {}) {
+    words.insert(words.begin(), {PROCRUN_COMMAND, "run", "--quiet"});
+    return tests::run_command(words, input);
+}
+
+json report_of(std::vector<std::string> words) {
+    const TemporaryDirectory folder;
+    words.insert(words.begin(), {"--json", folder / "report"});
+    (void)run(std::move(words));
+    return json::parse(read_text_file(folder / "report"));
+}
+
+void write_file(const std::string& path, const std::string& text) {
+    const UniqueFd file = vmcow::sys::open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    vmcow::sys::write_all(file.get(), std::as_bytes(std::span(text)), path);
+}
+
+void expect_usage_error(const CommandResult& result, const std::string& reason) {
+    EXPECT_EQ(result.end, (ChildEnd{2, 0})) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_NE(result.err.find(reason), std::string::npos) << result.err;
+}
+
+// ---- programs as words
+
+TEST(RunWordsTest, ProgramsAreSeparatedByThreeColonsAndEveryWordIsTakenAsItIs) {
+    const CommandResult result = run({"--", "printf", "%s\n", "b|c", "a $x", ":::", "sort"});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(result.out, "a $x\nb|c\n");
+}
+
+TEST(RunWordsTest, OneProgramWithWordsNeedsNoColons) { EXPECT_EQ(run({"--", "echo", "a  b", "<c"}).out, "a  b <c\n"); }
+
+TEST(RunWordsTest, BracketsAndFlagsBehindTheMarkAreWords) {
+    EXPECT_EQ(run({"--", "echo", "[a,b]", "--json", "--"}).out, "[a,b] --json --\n");
+    EXPECT_EQ(run({"echo", "a"}).out, "a\n");
+}
+
+TEST(RunWordsTest, AMissingProgramIsAUsageError) {
+    expect_usage_error(run({"--", "true", ":::"}), "stage 2 is empty");
+    expect_usage_error(run({"--", ":::", "true"}), "stage 1 is empty");
+    expect_usage_error(run({"--", "", "x"}), "stage 1: the program's name is empty");
+    expect_usage_error(run({}), "a pipeline is missing");
+}
+
+// ---- a file
+
+constexpr const char* kFile = R"(
+timeout = "1m"
+kill_after = "3s"
+pipe_size = "128K"
+
+[[stage]]
+name = "words"
+argv = ["printenv", "COLOUR"]
+environment = { COLOUR = "blue | green", HOME = false }
+
+[[stage]]
+run = "tr a-z A-Z"
+directory = "/"
+limits = { memory = "1G", cpu = "30s", files = 64, output = "10M" }
+)";
+
+TEST(RunFileTest, StagesHaveNamesEnvironmentDirectoryAndLimits) {
+    const TemporaryDirectory folder;
+    write_file(folder / "stages.toml", kFile);
+    const CommandResult result = run({"--file", folder / "stages.toml"});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(result.out, "BLUE | GREEN\n");
+    const json report = report_of({"--file", folder / "stages.toml"});
+    EXPECT_EQ(report.at("stages")[0].at("name"), "words");
+    EXPECT_TRUE(report.at("stages")[1].at("name").is_null());
+    EXPECT_GE(report.at("stages")[0].at("pipe_bytes"), 4096);
+}
+
+TEST(RunFileTest, StandardInputCanBeTheFile) {
+    const CommandResult result =
+        run({"--file", "-"}, {.text = "[[stage]]\nrun = 'echo here'\n", .environment = {}, .out_path = {}});
+    EXPECT_EQ(result.out, "here\n") << result.err;
+}
+
+TEST(RunFileTest, FilesAreOpenedInOurDirectoryAndTheProgramRunsInItsOwn) {
+    const TemporaryDirectory folder;
+    write_file(folder / "in", "text\n");
+    const std::string stage = "[[stage]]\nargv = ['sh', '-c', 'cat; pwd']\ndirectory = '/'\nstdin = '" +
+                              (folder / "in") + "'\nstdout = '" + (folder / "out") + "'\n";
+    const CommandResult result = run({"--file", "-"}, {.text = stage, .environment = {}, .out_path = {}});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(read_text_file(folder / "out"), "text\n/\n");
+}
+
+TEST(RunFileTest, EveryMistakeIsNamedWithItsPlace) {
+    const auto refused = [](const std::string& text, const std::string& reason) {
+        expect_usage_error(run({"--file", "-"}, {.text = text, .environment = {}, .out_path = {}}), reason);
+    };
+    refused("", "no stage");
+    refused("[[stage]\n", "standard input:1:");
+    refused("stage = 3\n", "no stage");
+    refused("[[stage]]\nname = 'x'\n", "standard input:1:1: stage 1: either 'run' or 'argv'");
+    refused("[[stage]]\nrun = 'a'\nargv = ['b']\n", "either 'run' or 'argv'");
+    refused("[[stage]]\nrun = 'a | b'\n", "standard input:2:7: stage 1: 'run' is one program");
+    refused("[[stage]]\nrun = 'a $x'\n", "run: pipeline:3: '$' starts an expansion");
+    refused("[[stage]]\nargv = []\n", "'argv' is a list");
+    refused("[[stage]]\nargv = ['a', 1]\n", "'argv' is no string");
+    refused("[[stage]]\nargv = [\"a\\u0000b\"]\n", "a zero byte in 'argv'");
+    refused("[[stage]]\nrun = 'a'\n[[stage]]\nrun = 'b'\ndir = '/'\n",
+            "standard input:5:1: stage 2: unknown key 'dir'");
+    refused("[[stage]]\nrun = 'a'\nlimits = { memory = '1X' }\n", "memory: '1X'");
+    refused("[[stage]]\nrun = 'a'\nlimits = { files = -1 }\n", "'files' is no count");
+    refused("[[stage]]\nrun = 'a'\nenvironment = { 'A=B' = 'c' }\n", "'A=B' is no name of a variable");
+    refused("[[stage]]\nrun = 'a'\nenvironment = { A = true }\n", "a variable is a string, or false");
+    refused("timeout = '5'\n[[stage]]\nrun = 'a'\n", "timeout: '5'");
+    expect_usage_error(run({"--file", "-", "--", "true"}), "a pipeline and --file");
+}
+
+// ---- what would run
+
+TEST(DryRunTest, ShowsWhatWouldRunAndRunsNothing) {
+    const TemporaryDirectory folder;
+    const CommandResult result =
+        run({"--dry-run", "--timeout", "5s", "--memory", "1G", "--", "touch", folder / "x", ":::", "sort", "-u"});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    for (const char* part :
+         {"stage 1  touch ", "program    /", "/touch\n", "output     stage 2\n", "stage 2  sort -u\n",
+          "input      stage 1\n", "limits     memory 1.0 GiB\n", "timeout  5.0 s\n"}) {
+        EXPECT_NE(result.out.find(part), std::string::npos) << part << "\n" << result.out;
+    }
+    EXPECT_FALSE(std::filesystem::exists(folder / "x"));
+}
+
+TEST(DryRunTest, AProgramThatIsNotThereIsAFailure) {
+    const CommandResult result = run({"--dry-run", "--", "/no/such/program"});
+    EXPECT_EQ(result.end, (ChildEnd{1, 0}));
+    EXPECT_NE(result.out.find("No such file"), std::string::npos) << result.out;
+}
+
+// ---- limits
+
+json outcome_of(const std::vector<std::string>& flags, const std::string& pipeline) {
+    std::vector<std::string> words = flags;
+    words.insert(words.end(), {"--", pipeline});
+    return report_of(words).at("stages")[0].at("outcome");
+}
+
+TEST(StageLimitTest, ProcessorTimeIsKept) {
+    const json outcome = outcome_of({"--cpu", "200ms", "--timeout", "60s"}, "sh -c 'while :; do :; done'");
+    EXPECT_EQ(outcome.at("kind"), "limit_exceeded");
+    EXPECT_NE(outcome.at("text").get<std::string>().find("processor time"), std::string::npos);
+}
+
+TEST(StageLimitTest, MemoryIsKeptAndTheReportSaysByWhom) {
+    const json report =
+        report_of({"--memory", "64M", "--timeout", "60s", "--", "head -c 400M /dev/zero | tail -c 300M | wc -c"});
+    const json& stage = report.at("stages")[1];
+    EXPECT_EQ(stage.at("outcome").at("kind"), "limit_exceeded") << report.dump();
+    EXPECT_NE(stage.at("outcome").at("text").get<std::string>().find("memory"), std::string::npos);
+    EXPECT_TRUE(stage.at("memory_limit_by") == "polling" || stage.at("memory_limit_by") == "cgroup");
+    EXPECT_EQ(report.at("status"), 1);
+}
+
+TEST(StageLimitTest, OutputIsKeptAndTheStageThatReadsItEndsByItself) {
+    const json report = report_of({"--output", "1M", "--timeout", "60s", "--", "yes | tail -n 1 > /dev/null"});
+    const json& stages = report.at("stages");
+    EXPECT_EQ(stages[0].at("outcome").at("kind"), "limit_exceeded");
+    EXPECT_NE(stages[0].at("outcome").at("text").get<std::string>().find("output: "), std::string::npos);
+    EXPECT_EQ(stages[1].at("outcome").at("kind"), "exited");
+}
+
+TEST(StageLimitTest, OpenFilesAreRefusedToTheProgramItself) {
+    EXPECT_EQ(run({"--files", "20", "--", "sh", "-c", "ulimit -n"}).out, "20\n");
+    const std::string two_more = "exec 3< /dev/null 4< /dev/null";
+    EXPECT_EQ(run({"--files", "20", "--", "sh", "-c", two_more}).end, tests::kChildExitedWell);
+    const CommandResult refused = run({"--files", "4", "--", "sh", "-c", two_more});
+    EXPECT_NE(refused.end, tests::kChildExitedWell);
+    EXPECT_NE(refused.err.find("Too many open files"), std::string::npos) << refused.err;
+}
+
+// ---- attempts
+
+TEST(RetryTest, AFailingPipelineRunsAgainUntilItSucceeds) {
+    const TemporaryDirectory folder;
+    const std::string count = "echo x >> " + (folder / "tries") + "; test $(wc -l < " + (folder / "tries") + ") -ge 3";
+    const CommandResult from_file = run({"--retry", "5", "--retry-after", "1ms", "--json", folder / "report", "--",
+                                         "sh -c '" + count + "' < /dev/null"});
+    EXPECT_EQ(from_file.end, tests::kChildExitedWell) << from_file.err;
+    EXPECT_EQ(json::parse(read_text_file(folder / "report")).at("attempts"), 3);
+    EXPECT_NE(from_file.err.find("attempt 1 of 6 failed with status 1"), std::string::npos) << from_file.err;
+}
+
+TEST(RetryTest, APipeCannotBeReadAgain) {
+    const std::string script = std::string("true | exec ") + PROCRUN_COMMAND + " run --retry 2 -- ";
+    expect_usage_error(tests::run_command({"sh", "-c", script + "cat"}), "--retry: standard input is a pipe");
+    EXPECT_EQ(tests::run_command({"sh", "-c", script + "'cat < /dev/null' 2> /dev/null"}).end, tests::kChildExitedWell);
+}
+
+TEST(RetryTest, TheLastAttemptsStatusIsTheCommands) {
+    EXPECT_EQ(run({"--retry", "2", "--retry-after", "1ms", "--", "sh -c 'exit 7' < /dev/null"}).end, (ChildEnd{7, 0}));
+}
+
+TEST(RetryTest, FilesAreReadAgainFromTheStartAndWrittenAnew) {
+    const TemporaryDirectory folder;
+    write_file(folder / "in", "line\n");
+    const std::string script = std::string("exec ") + PROCRUN_COMMAND +
+                               " run --quiet --retry 2 --retry-after 1ms -- sh -c 'cat; exit 1' < \"$0\" >> \"$1\"";
+    write_file(folder / "out", "before\n");
+    const CommandResult result = tests::run_command({"sh", "-c", script, folder / "in", folder / "out"});
+    EXPECT_EQ(result.end, (ChildEnd{1, 0})) << result.err;
+    EXPECT_EQ(read_text_file(folder / "out"), "before\nline\n");
+}
+
+TEST(RetryTest, AProgramThatIsNotThereIsNotTriedAgain) {
+    const CommandResult result = run({"--retry", "5", "--retry-after", "1h", "--", "/no/such/program < /dev/null"});
+    EXPECT_EQ(result.end, (ChildEnd{1, 0}));
+    EXPECT_EQ(result.err.find("attempt"), std::string::npos) << result.err;
+}
+
+// ---- stopping
+
+TEST(StopTest, WhatAStageHasLeftBehindIsStoppedWithIt) {
+    // The background process keeps the pipe open and ignores SIGTERM.
+    const TemporaryDirectory folder;
+    const std::string left = "(trap '' TERM; echo x >&2; exec sleep 1000) & exit 0";
+    const CommandResult result = run({"--timeout", "300ms", "--kill-after", "300ms", "--json", folder / "report", "--",
+                                      "sh", "-c", left, ":::", "cat"});
+    EXPECT_EQ(result.end, (ChildEnd{124, 0})) << result.err;
+    const json report = json::parse(read_text_file(folder / "report"));
+    EXPECT_EQ(report.at("stages")[0].at("outcome").at("kind"), "exited");
+    EXPECT_EQ(report.at("stages")[1].at("outcome").at("kind"), "deadline_passed");
+}
+
+// ---- a terminal
+
+/// A command in a session of its own on a terminal of its own, and what it shows there.
+class OnTerminal {
+public:
+    explicit OnTerminal(std::vector<std::string> argv) : keyboard_(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+        std::array<char, 128> name{};
+        if (!keyboard_ || grantpt(keyboard_.get()) != 0 || unlockpt(keyboard_.get()) != 0 ||
+            ptsname_r(keyboard_.get(), name.data(), name.size()) != 0) {
+            return;
+        }
+        const UniqueFd screen = vmcow::sys::open_file(name.data(), O_RDWR | O_NOCTTY);
+        argv.insert(argv.begin(), {"setsid", "--ctty", "--wait"});
+        auto started = Program(argv)
+                           .descriptor(0, screen.get())
+                           .descriptor(1, screen.get())
+                           .descriptor(2, screen.get())
+                           .die_with_parent()
+                           .start();
+        process_ = std::get<Process>(std::move(started));
+    }
+
+    explicit operator bool() const { return static_cast<bool>(process_); }
+    void type(const std::string& keys) const {
+        vmcow::sys::write_all(keyboard_.get(), std::as_bytes(std::span(keys)), "keyboard");
+    }
+    /// Waits until `text` has been shown; false when it is not for a long time, or the command has ended.
+    bool shows(const std::string& text) {
+        const Deadline deadline = Deadline::in(std::chrono::seconds{60});
+        while (shown_.find(text) == std::string::npos) {
+            std::array<pollfd, 1> wanted{pollfd{keyboard_.get(), POLLIN, 0}};
+            if (procrun::poll_until(wanted, deadline, "terminal") == 0) return false;
+            std::array<char, 4096> bytes{};
+            const ssize_t got = read(keyboard_.get(), bytes.data(), bytes.size());
+            if (got <= 0) return false;
+            shown_.append(bytes.data(), static_cast<std::size_t>(got));
+        }
+        return true;
+    }
+    /// How the command has ended; empty when it does not for a long time.
+    [[nodiscard]] std::string end() {
+        const auto record = process_.wait_until(Deadline::in(std::chrono::seconds{60}));
+        return record ? record->outcome.describe() : "";
+    }
+    [[nodiscard]] const std::string& shown() const { return shown_; }
+
+private:
+    UniqueFd keyboard_;
+    Process process_;
+    std::string shown_;
+};
+
+TEST(TerminalJobTest, CtrlCReachesTheProgramsWhichHaveTheTerminal) {
+    OnTerminal job({PROCRUN_COMMAND, "run", "--", "sh -c 'read line; echo got $line; exec sleep 1000'"});
+    if (!job) GTEST_SKIP() << "pseudo-terminals are missing";
+    job.type("hello\n");
+    ASSERT_TRUE(job.shows("got hello")) << job.shown();
+    job.type("\x03");
+    ASSERT_TRUE(job.shows("killed by SIGINT")) << job.shown();
+    EXPECT_EQ(job.end(), "exit 130");
+}
+
+TEST(TerminalJobTest, CtrlZStopsTheJobAndTheShellCanContinueIt) {
+    const std::string script =
+        std::string(PROCRUN_COMMAND) +
+        " run --quiet -- sh -c 'echo begun; read line; echo got $line'; echo stopped $?; fg; echo ended $?";
+    OnTerminal shell({"sh", "-m", "-c", script});
+    if (!shell) GTEST_SKIP() << "pseudo-terminals are missing";
+    ASSERT_TRUE(shell.shows("begun")) << shell.shown();
+    shell.type("\x1a");
+    ASSERT_TRUE(shell.shows("stopped 1")) << shell.shown();
+    shell.type("word\n");
+    ASSERT_TRUE(shell.shows("got word")) << shell.shown();
+    ASSERT_TRUE(shell.shows("ended 0")) << shell.shown();
+    EXPECT_EQ(shell.end(), "exit 0");
+}
+
+TEST(TerminalJobTest, WithANeighbourInTheShellsPipelineTheTerminalStaysWithUs) {
+    const std::string neighbour = "sh -c 'read first; echo $first; read typed < /dev/tty; echo got $typed; cat'";
+    const std::string script =
+        std::string(PROCRUN_COMMAND) + " run --quiet -- sh -c 'echo begun; exec sleep 1000' | " + neighbour;
+    OnTerminal shell({"sh", "-m", "-c", script});
+    if (!shell) GTEST_SKIP() << "pseudo-terminals are missing";
+    ASSERT_TRUE(shell.shows("begun")) << shell.shown();
+    shell.type("word\n");
+    ASSERT_TRUE(shell.shows("got word")) << shell.shown();
+    shell.type("\x03");
+    EXPECT_NE(shell.end(), "");
+}
+
+}  // namespace
