@@ -6,12 +6,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <optional>
+#include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "procrun/deadline.hpp"
@@ -20,6 +24,7 @@
 #include "vmcow/mapped_image.hpp"
 #include "vmcow/slot.hpp"
 #include "vmcow/sys/error.hpp"
+#include "vmcow/sys/fd.hpp"
 
 namespace procrun::detail {
 namespace {
@@ -37,12 +42,37 @@ bool is_gone(const std::system_error& error) noexcept {
     return error.code() == std::errc::broken_pipe || error.code() == std::errc::connection_reset;
 }
 
+/// A thread on its way out runs no code of this process any more, though it is listed for a while after it was joined.
+bool is_exiting(const std::string& stat) {
+    constexpr unsigned kExiting = 0x4;  // PF_EXITING
+    // After the name, which may hold anything: state, five numbers, flags.
+    std::istringstream fields(stat.substr(std::min(stat.rfind(')'), stat.size() - 1) + 1));
+    std::string field;
+    for (int skipped = 0; skipped < 6; ++skipped) fields >> field;
+    unsigned flags = 0;
+    fields >> flags;
+    return !fields || (flags & kExiting) != 0;
+}
+
+std::size_t threads_that_run() {
+    std::size_t threads = 0;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+        try {
+            const std::string stat = vmcow::sys::read_text_file(task.path() / "stat");
+            if (!stat.empty() && !is_exiting(stat)) ++threads;
+        } catch (const std::system_error&) {
+            continue;  // it has ended meanwhile
+        }
+    }
+    return threads;
+}
+
 }  // namespace
 
 std::size_t own_thread_count() {
     struct stat status {};
     if (::stat("/proc/self/task", &status) != 0) vmcow::sys::throw_errno("count threads: stat '/proc/self/task'");
-    const std::size_t threads = status.st_nlink - 2;
+    const std::size_t threads = status.st_nlink - 2 > 1 ? threads_that_run() : 1;
 #if defined(__SANITIZE_THREAD__)
     return threads > 1 ? threads - 1 : threads;  // its background thread holds no lock that a child could meet
 #else

@@ -73,7 +73,7 @@ private:
     std::map<pid_t, Outcome> ended_;
 };
 
-/// The number of threads of this process, without those of a sanitizer.
+/// The number of threads of this process, without those of a sanitizer and those that are on their way out.
 [[nodiscard]] std::size_t own_thread_count();
 
 }  // namespace procrun::detail
