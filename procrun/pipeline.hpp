@@ -39,12 +39,16 @@ struct PipelineOptions {
     std::chrono::nanoseconds sample_every = std::chrono::milliseconds{100};
     /// Where the programs are started from; nullptr: Launcher::shared().
     Launcher* launcher = nullptr;
+    /// Told, in one line, when bytes that several stages read or several write begin to go to a file, because they are
+    /// not read in the order in which they come.
+    std::function<void(const std::string&)> on_notice{};
 };
 
 /// What came of one stage. What is unknown, or never was, is nullopt (I8).
 struct StageReport {
     std::vector<std::string> argv;
-    std::string name;  ///< as StageText has it; may be empty
+    std::string name;                  ///< as StageText has it; may be empty
+    std::vector<std::size_t> readers;  ///< the stages that read what it writes, all of which come after it
     std::optional<pid_t> pid;
     Outcome outcome;
     std::optional<double> wall_seconds;    ///< from its start until its end was seen
@@ -73,11 +77,12 @@ struct PipelineReport {
     std::uint64_t attempts = 1;          ///< the number of this run, where the caller has run it before
     Bottleneck bottleneck;               ///< what held it up
     std::optional<std::size_t> refused;  ///< the stage that could not start, because of which none after it did
+    std::string pump_failure;            ///< what became of bytes between stages that were lost; empty: none were
 };
 
 /// What a shell with pipefail would exit with: 0, or the status of the last stage that failed: what it exited with,
-/// 128 + its signal, 124 past its deadline, 1 when it never started. Death by SIGPIPE is no failure when the stage that
-/// reads from it ended well, itself or by this rule.
+/// 128 + its signal, 124 past its deadline, 1 when it never started. Death by SIGPIPE is no failure when the stages
+/// that read from it ended well, themselves or by this rule.
 [[nodiscard]] int status_of(std::span<const StageReport> stages);
 
 /// Whether status_of passes over the death of `stages[index]` by SIGPIPE.
@@ -86,6 +91,9 @@ struct PipelineReport {
 /// Runs the programs of a pipeline at the same time, each one's standard output the next one's standard input, and
 /// waits until all have ended. The pipes connect the programs directly; what the first reads and the last writes, and
 /// where all write their errors, is this process's, unless redirected. They are one process group of their own.
+///
+/// Where stages say what they read (StageText::from), several may read one, and one several; a process that is forked
+/// for this moves their bytes (pipes::Pump).
 ///
 /// Before anything starts, all programs are looked for and all files opened. When one is not there, nothing runs and no
 /// file has lost what it held. A stage that fails to start later has those before it stopped; in both cases the report

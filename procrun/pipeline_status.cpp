@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <csignal>
+#include <vector>
 
 #include "procrun/pipeline.hpp"
 #include "vmcow/sys/error.hpp"
@@ -7,8 +9,20 @@ namespace procrun {
 
 namespace {
 
-bool ended_well(std::span<const StageReport> stages, std::size_t index) {
-    return stages[index].outcome.ok() || is_excused(stages, index);
+bool died_of_broken_pipe(const Outcome& outcome) {
+    return outcome.kind == OutcomeKind::signaled && outcome.code == SIGPIPE;
+}
+
+/// Whether each stage ended well. From the last to the first: who reads a stage comes after it.
+std::vector<bool> ended_well(std::span<const StageReport> stages) {
+    std::vector<bool> well(stages.size());
+    for (std::size_t i = stages.size(); i-- > 0;) {
+        const std::vector<std::size_t>& readers = stages[i].readers;
+        const bool excused = died_of_broken_pipe(stages[i].outcome) && !readers.empty() &&
+                             std::all_of(readers.begin(), readers.end(), [&](std::size_t k) { return well[k]; });
+        well[i] = stages[i].outcome.ok() || excused;
+    }
+    return well;
 }
 
 int exit_status_of(const Outcome& outcome) {
@@ -34,14 +48,13 @@ int exit_status_of(const Outcome& outcome) {
 }  // namespace
 
 bool is_excused(std::span<const StageReport> stages, std::size_t index) {
-    const Outcome& outcome = stages[index].outcome;
-    const bool broken_pipe = outcome.kind == OutcomeKind::signaled && outcome.code == SIGPIPE;
-    return broken_pipe && index + 1 < stages.size() && ended_well(stages, index + 1);
+    return died_of_broken_pipe(stages[index].outcome) && ended_well(stages)[index];
 }
 
 int status_of(std::span<const StageReport> stages) {
+    const std::vector<bool> well = ended_well(stages);
     for (std::size_t i = stages.size(); i-- > 0;) {
-        if (!ended_well(stages, i)) return exit_status_of(stages[i].outcome);
+        if (!well[i]) return exit_status_of(stages[i].outcome);
     }
     return 0;
 }

@@ -30,6 +30,14 @@ struct Redirection {
     bool operator==(const Redirection&) const = default;
 };
 
+/// What a stage reads where that is not the stage before it.
+struct StageSources {
+    std::vector<std::size_t> stages;  ///< numbers of earlier ones, each once; none: what the caller reads
+    bool by_line = false;             ///< whole lines as they come; else all of the first, then of the next
+
+    bool operator==(const StageSources&) const = default;
+};
+
 /// One program of a pipeline, as it was written. `argv` has at least one word.
 ///
 /// Shape: redirections apply from left to right, after the pipes are connected, as POSIX has it: `2>&1 | x` sends
@@ -43,6 +51,7 @@ struct StageText {
     /// Where it runs; redirections are opened in ours.
     std::optional<std::string> directory{};
     StageLimits limits{};
+    std::optional<StageSources> from{};  ///< nullopt: the stage before it
 };
 
 /// A pipeline as it was written; at least one stage.

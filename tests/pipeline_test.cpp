@@ -79,7 +79,11 @@ StageReport ended(OutcomeKind kind, int code) {
 StageReport exited(int code) { return ended(OutcomeKind::exited, code); }
 StageReport killed(int number) { return ended(OutcomeKind::signaled, number); }
 
-int status_of(const std::vector<StageReport>& stages) { return procrun::status_of(stages); }
+/// Of stages of which each reads the one before it.
+int status_of(std::vector<StageReport> stages) {
+    for (std::size_t i = 0; i + 1 < stages.size(); ++i) stages[i].readers = {i + 1};
+    return procrun::status_of(stages);
+}
 
 TEST(PipelineStatusTest, IsThatOfTheLastStageThatFailed) {
     EXPECT_EQ(status_of({exited(0), exited(0)}), 0);
@@ -94,6 +98,14 @@ TEST(PipelineStatusTest, DeathBySigpipeIsNoFailureAfterTheReaderEndedWell) {
     EXPECT_EQ(status_of({killed(SIGPIPE), exited(0)}), 0);
     EXPECT_EQ(status_of({killed(SIGPIPE), killed(SIGPIPE), exited(0)}), 0);
     EXPECT_EQ(status_of({exited(5), killed(SIGPIPE), exited(0)}), 5);
+}
+
+TEST(PipelineStatusTest, DeathBySigpipeIsAFailureUnlessAllReadersEndedWell) {
+    std::vector<StageReport> stages{killed(SIGPIPE), exited(3), exited(0)};
+    stages[0].readers = {1, 2};
+    EXPECT_FALSE(procrun::is_excused(stages, 0));
+    stages[1] = exited(0);
+    EXPECT_TRUE(procrun::is_excused(stages, 0));
 }
 
 TEST(PipelineStatusTest, DeathBySigpipeIsAFailureWithoutAReaderThatEndedWell) {

@@ -124,6 +124,24 @@ TEST(RunFileTest, FilesAreOpenedInOurDirectoryAndTheProgramRunsInItsOwn) {
     EXPECT_EQ(read_text_file(folder / "out"), "text\n/\n");
 }
 
+TEST(RunFileTest, SeveralStagesReadOneAndOneReadsSeveral) {
+    const std::string file =
+        "[[stage]]\nname = 'numbers'\nrun = 'seq 1 9'\n"
+        "[[stage]]\nname = 'count'\nrun = 'wc -l'\n"
+        "[[stage]]\nname = 'last'\nfrom = 'numbers'\nrun = 'tail -n 1'\n"
+        "[[stage]]\nfrom = ['last', 'count']\njoin = 'order'\nrun = 'cat'\n";
+    const auto run_file = [&](std::vector<std::string> words) {
+        words.insert(words.end(), {"--file", "-"});
+        return run(words, {.text = file, .environment = {}, .out_path = {}});
+    };
+    const CommandResult result = run_file({});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(result.out, "9\n9\n");
+    const std::string shown = run_file({"--dry-run"}).out;
+    EXPECT_NE(shown.find("output     stage 2, 3\n"), std::string::npos) << shown;
+    EXPECT_NE(shown.find("input      stage 3, 2, one after the other\n"), std::string::npos) << shown;
+}
+
 TEST(RunFileTest, EveryMistakeIsNamedWithItsPlace) {
     const auto refused = [](const std::string& text, const std::string& reason) {
         expect_usage_error(run({"--file", "-"}, {.text = text, .environment = {}, .out_path = {}}), reason);
@@ -141,6 +159,9 @@ TEST(RunFileTest, EveryMistakeIsNamedWithItsPlace) {
     refused("[[stage]]\nrun = 'a'\n[[stage]]\nrun = 'b'\ndir = '/'\n",
             "standard input:5:1: stage 2: unknown key 'dir'");
     refused("[[stage]]\nrun = 'a'\nlimits = { memory = '1X' }\n", "memory: '1X'");
+    refused("[[stage]]\nrun = 'a'\nfrom = 'b'\n", "standard input:3:8: stage 1: no stage above is named 'b'");
+    refused("[[stage]]\nrun = 'a'\njoin = 'lines'\n", "'join' says how");
+    refused("[[stage]]\nname = 'a'\nrun = 'a'\n[[stage]]\nrun = 'b'\nfrom = ['a', 'a']\n", "'a' stands twice");
     refused("[[stage]]\nrun = 'a'\nlimits = { files = -1 }\n", "'files' is no count");
     refused("[[stage]]\nrun = 'a'\nenvironment = { 'A=B' = 'c' }\n", "'A=B' is no name of a variable");
     refused("[[stage]]\nrun = 'a'\nenvironment = { A = true }\n", "a variable is a string, or false");

@@ -42,7 +42,9 @@ public:
             const toml::table* const stage = node.as_table();
             if (stage == nullptr) fail(node.source(), "a stage is a table; each begins with [[stage]]");
             where_ = fmt::format("stage {}: ", file.text.stages.size() + 1);
-            file.text.stages.push_back(read_stage(*stage));
+            StageText text = read_stage(*stage);
+            read_sources(text, *stage, file.text.stages);
+            file.text.stages.push_back(std::move(text));
         }
         return file;
     }
@@ -86,7 +88,8 @@ private:
     }
 
     StageText read_stage(const toml::table& table) {
-        check_keys(table, {"name", "run", "argv", "stdin", "stdout", "stderr", "directory", "environment", "limits"});
+        check_keys(table, {"name", "from", "join", "run", "argv", "stdin", "stdout", "stderr", "directory",
+                           "environment", "limits"});
         StageText stage = read_program(table);
         const auto same = [](const std::string& text) { return text; };
         set(stage.name, table, "name", same);
@@ -101,6 +104,40 @@ private:
         if (const toml::node* const node = table.get("environment")) read_environment(stage, *node);
         if (const toml::node* const node = table.get("limits")) read_limits(stage.limits, *node);
         return stage;
+    }
+
+    void read_sources(StageText& stage, const toml::table& table, const std::vector<StageText>& before) const {
+        const toml::node* const from = table.get("from");
+        const toml::node* const join = table.get("join");
+        if (from == nullptr && join == nullptr) return;
+        if (from == nullptr) fail(join->source(), "'join' says how several of 'from' become one");
+        StageSources sources;
+        if (const toml::array* const names = from->as_array()) {
+            for (const toml::node& name : *names) add_source(sources, name, before);
+        } else {
+            add_source(sources, *from, before);
+        }
+        if (join != nullptr) {
+            const std::string order = text_of(*join, "join");
+            if (order != "lines" && order != "order") fail(join->source(), "'join' is \"lines\" or \"order\"");
+            sources.by_line = order == "lines";
+        }
+        stage.from = std::move(sources);
+    }
+
+    void add_source(StageSources& sources, const toml::node& node, const std::vector<StageText>& before) const {
+        const std::string name = text_of(node, "from");
+        const auto named = [&](const StageText& stage) { return !name.empty() && stage.name == name; };
+        const auto found = std::find_if(before.begin(), before.end(), named);
+        if (found == before.end()) fail(node.source(), fmt::format("no stage above is named '{}'", name));
+        const auto index = static_cast<std::size_t>(found - before.begin());
+        if (std::find(sources.stages.begin(), sources.stages.end(), index) != sources.stages.end()) {
+            fail(node.source(), fmt::format("'{}' stands twice in 'from'", name));
+        }
+        if (std::find_if(found + 1, before.end(), named) != before.end()) {
+            fail(node.source(), fmt::format("two stages above are named '{}'", name));
+        }
+        sources.stages.push_back(index);
     }
 
     StageText read_program(const toml::table& table) const {

@@ -29,7 +29,9 @@ public:
 ///
 ///     timeout = "10m"                # also kill_after, pipe_size, retry
 ///     [[stage]]
-///     name = "count"                 # for reports
+///     name = "count"                 # for reports, and for `from`
+///     from = "words"                 # the stage before is what it reads otherwise; ["a", "b"]: several; []: none
+///     join = "lines"                 # several by line, as they come; "order": one after the other
 ///     run = "sort -u < words"        # one program as `procrun run` takes it, or argv = ["sort", "-u"]
 ///     stdin = "words"                # also stdout, stderr: files
 ///     directory = "/data"

@@ -84,7 +84,10 @@ PipelineReport run_once(const RunPlan& plan, StopSignals& signals, RunOutputs& o
                             .pipe_bytes = plan.pipe_bytes,
                             .job_control = true,
                             .on_sample = outputs.on_sample(),
-                            .sample_every = outputs.sample_every()};
+                            .sample_every = outputs.sample_every(),
+                            .on_notice = [](const std::string& notice) {
+                                fmt::print(stderr, "procrun run: {}\n", vmcow::cli::one_line(notice));
+                            }};
     if (plan.kill_after) options.grace = *plan.kill_after;
     PipelineReport report = run_pipeline(plan.text, options);
     outputs.run_ended();
@@ -137,6 +140,7 @@ void run_and_report(const RunOptions& options) {
         const Outcome& outcome = report.stages[*report.refused].outcome;
         throw Failure(fmt::format("stage {}: {}", *report.refused + 1, outcome.describe()));
     }
+    if (!report.pump_failure.empty()) throw Failure(report.pump_failure);
     if (report.status != 0) throw CLI::RuntimeError(report.status);
 }
 

@@ -110,14 +110,40 @@ std::string program_text(const StageText& stage) {
     return found != paths.end() ? *found : program;
 }
 
+std::vector<std::size_t> sources_of(const PipelineText& text, std::size_t index) {
+    if (const auto& from = text.stages[index].from) return from->stages;
+    return index > 0 ? std::vector{index - 1} : std::vector<std::size_t>{};
+}
+
+std::vector<std::size_t> readers_of(const PipelineText& text, std::size_t index) {
+    std::vector<std::size_t> readers;
+    for (std::size_t i = index + 1; i < text.stages.size(); ++i) {
+        const std::vector<std::size_t> sources = sources_of(text, i);
+        if (std::find(sources.begin(), sources.end(), index) != sources.end()) readers.push_back(i);
+    }
+    return readers;
+}
+
+std::string stages_text(std::vector<std::size_t> stages) {
+    for (std::size_t& stage : stages) ++stage;  // people count from 1
+    return fmt::format("stage {}", fmt::join(stages, ", "));
+}
+
+std::string join_text(const StageText& stage) {
+    if (!stage.from || stage.from->stages.size() < 2) return {};
+    return stage.from->by_line ? ", by line" : ", one after the other";
+}
+
 std::string stage_text(const PipelineText& text, std::size_t index) {
     const StageText& stage = text.stages[index];
     std::string lines = fmt::format("stage {}  {}\n", index + 1, one_line(quote_words(stage.argv)));
     const auto add = [&](const std::string& line) { lines += "         " + one_line(line) + "\n"; };
     if (!stage.name.empty()) add("name       " + stage.name);
     add("program    " + program_text(stage));
-    if (index > 0) add(fmt::format("input      stage {}", index));
-    if (index + 1 < text.stages.size()) add(fmt::format("output     stage {}", index + 2));
+    const std::vector<std::size_t> sources = sources_of(text, index);
+    if (!sources.empty()) add("input      " + stages_text(sources) + join_text(stage));
+    const std::vector<std::size_t> readers = readers_of(text, index);
+    if (!readers.empty()) add("output     " + stages_text(readers));
     for (const Redirection& redirection : stage.redirections) add("file       " + redirection_text(redirection));
     if (stage.directory) add("directory  " + *stage.directory);
     for (const auto& [name, value] : stage.variables) {
