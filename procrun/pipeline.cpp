@@ -98,6 +98,7 @@ private:
             .standard = standard,
             .group = stages_.group(),
             .terminal_fd = index == 0 ? stages_.terminal_to_hand_over() : -1,
+            .values = options_.values,
             .streams = streams_of(standard, inherited, {.input = input_gauge_, .output = output_gauge}),
             .alone = alone_};
         auto started = StageProcess::start(launcher_of(options_), text_.stages[index], how);

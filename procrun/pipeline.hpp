@@ -19,6 +19,7 @@
 #include "procrun/pipeline_sample.hpp"
 #include "procrun/pipeline_text.hpp"
 #include "procrun/stage_states.hpp"
+#include "vmcow/values_message.hpp"
 
 namespace procrun {
 
@@ -32,6 +33,9 @@ struct PipelineOptions {
     /// Capacity that the pipes between the stages are to have; nullopt: the kernel's default. What was granted is in
     /// the report.
     std::optional<std::size_t> pipe_bytes = std::nullopt;
+    /// What programs that take values (vmcow/program_values.hpp) find as their arguments, all the same. Nobody takes
+    /// what they give: EPIPE.
+    std::vector<vmcow::TypedSnapshot> values{};
     /// Takes part in a shell's job control, as TerminalJob says. For processes with one thread.
     bool job_control = false;
     /// Told what can be seen of the stages, every `sample_every` at most as often; once more when all have ended.

@@ -107,6 +107,7 @@ std::optional<Outcome> MixedRun::start_stage(std::size_t index) {
     const StageStart how{.standard = standard,
                          .group = running_.group(),
                          .terminal_fd = index == 0 ? running_.terminal_to_hand_over() : -1,
+                         .values = options_.values,
                          .streams = streams_of(standard, inherited, {.input = ends.in_gauge, .output = ends.out_gauge}),
                          .alone = alone_};
     if (shapes_[index].is_function) return start_function(index, how, ends);

@@ -12,6 +12,7 @@
 #include "procrun/limits.hpp"
 #include "procrun/poll_until.hpp"
 #include "procrun/process.hpp"
+#include "procrun/program_arguments.hpp"
 #include "vmcow/sys/descriptor_socket.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
@@ -99,16 +100,6 @@ Outcome outcome_at_end(Process& program, const LimitWatch& watch) {
     return over ? Outcome{OutcomeKind::limit_exceeded, 0, *over} : record.outcome;
 }
 
-/// Starts the program with a copy of `socket` of its own, by which it finds its values.
-std::variant<Process, Outcome> start_with_socket(Program program, UniqueFd socket) {
-    // The number that it has here: no other descriptor of ours, by which the program may be named, is in its way there.
-    const UniqueFd own = program.duplicate_beside_descriptors(socket.get());
-    socket.reset();
-    program.descriptor(own.get(), own.get());
-    program.variable(vmcow::kValuesVariable, vmcow::values_variable(own.get()));
-    return program.start();
-}
-
 }  // namespace
 
 ProgramCall& ProgramCall::argument(vmcow::Snapshot snapshot, std::uint64_t type) {
@@ -133,15 +124,16 @@ ProgramCall& ProgramCall::memory_bytes(std::uint64_t most) {
 
 CallResult<std::vector<TypedSnapshot>> ProgramCall::run() const {
     const auto begin = Deadline::Clock::now();
-    auto [ours, theirs] = vmcow::sys::open_message_sockets();
     vmcow::SentFiles sent;
-    vmcow::send_values(ours.get(), arguments_, &sent);
-    auto started = start_with_socket(program_, std::move(theirs));
+    Program program_with_values = program_;
+    ProgramArguments given = give_arguments(program_with_values, arguments_, &sent);
+    auto started = program_with_values.start();
+    given.program_end.reset();
     CallCost cost;
     if (auto* const refusal = std::get_if<Outcome>(&started)) return {std::move(*refusal), cost, std::nullopt};
     Process& program = std::get<Process>(started);
 
-    Results results(std::move(ours), std::move(sent));
+    Results results(std::move(given.caller_end), std::move(sent));
     ProcessCounters counters(program.pid());
     if (memory_bytes_) cost.memory_limit_by = MemoryLimitBy::polling;
     LimitWatch watch(counters, {.processor_time = processor_time_, .memory_bytes = memory_bytes_}, {},

@@ -9,6 +9,7 @@
 
 #include "procrun/poll_until.hpp"
 #include "procrun/program.hpp"
+#include "procrun/program_arguments.hpp"
 
 namespace procrun {
 
@@ -39,7 +40,13 @@ std::chrono::nanoseconds processor_time_of(const ExitRecord& record) {
 std::variant<StageProcess, Outcome> StageProcess::start(Launcher& launcher, const StageText& text,
                                                         const StageStart& how) {
     const auto now = std::chrono::steady_clock::now();
-    auto started = program_of(text, how).start(launcher);
+    Program program = program_of(text, how);
+    ProgramArguments given;
+    if (!how.values.empty()) {
+        given = give_arguments(program, how.values);
+        given.caller_end.reset();
+    }
+    auto started = program.start(launcher);
     if (auto* refusal = std::get_if<Outcome>(&started)) return std::move(*refusal);
     return StageProcess(std::get<Process>(std::move(started)), text, how, now);
 }

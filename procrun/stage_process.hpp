@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -19,6 +20,7 @@
 #include "procrun/stage_limit_watch.hpp"
 #include "procrun/stage_meter.hpp"
 #include "procrun/stage_states.hpp"
+#include "vmcow/values_message.hpp"
 
 namespace procrun {
 
@@ -27,8 +29,10 @@ struct StageStart {
     std::array<int, 3> standard{0, 1, 2};  ///< its descriptors 0, 1 and 2, as numbers of ours
     pid_t group = 0;                       ///< the process group that it joins; 0: one of its own
     int terminal_fd = -1;                  ///< the terminal that its group gets; -1: none
-    StageStreams streams{};                ///< what these are, to be looked into
-    bool alone = false;                    ///< this process has one thread: what reaping adds to our counters is exact
+    /// What it finds as its arguments, if it takes values.
+    std::span<const vmcow::TypedSnapshot> values{};
+    StageStreams streams{};  ///< what these are, to be looked into
+    bool alone = false;      ///< this process has one thread: what reaping adds to our counters is exact
 };
 
 /// One program of a pipeline, from its start until it has been reaped.

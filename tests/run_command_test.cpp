@@ -10,6 +10,7 @@
 #include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "tests/support.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
+#include "vmcow/value.hpp"
 
 namespace {
 
@@ -167,6 +169,35 @@ TEST(RunFileTest, EveryMistakeIsNamedWithItsPlace) {
     refused("[[stage]]\nrun = 'a'\nenvironment = { A = true }\n", "a variable is a string, or false");
     refused("timeout = '5'\n[[stage]]\nrun = 'a'\n", "timeout: '5'");
     expect_usage_error(run({"--file", "-", "--", "true"}), "a pipeline and --file");
+}
+
+// ---- values
+
+TEST(RunValueTest, EveryProgramFindsTheImagesOfTheFilesAsItsArguments) {
+    const TemporaryDirectory folder;
+    const auto save = [&](const std::string& name, long each) {
+        vmcow::Value<long[]> numbers(1000);
+        numbers.edit([&](std::span<long> all) { std::fill(all.begin(), all.end(), each); });
+        numbers.save(folder / name);
+    };
+    save("threes", 3);
+    save("fives", 5);
+    const CommandResult result = run({"--value", folder / "threes", "--value", folder / "fives", "--", PRINT_VALUE,
+                                      ":::", PRINT_VALUE, ":::", "cat"});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(result.out, "3000 of 2\n3000 of 2\n");
+    const CommandResult plan = run({"--dry-run", "--value", folder / "threes", "--", PRINT_VALUE});
+    EXPECT_NE(plan.out.find("value    0 is '" + (folder / "threes") + "'"), std::string::npos) << plan.out;
+}
+
+TEST(RunValueTest, AFileThatIsNoImageIsAFailureAndNothingRuns) {
+    const TemporaryDirectory folder;
+    write_file(folder / "text", "no image");
+    const CommandResult result = run({"--value", folder / "text", "--", "touch", folder / "ran"});
+    EXPECT_EQ(result.end, (ChildEnd{1, 0}));
+    EXPECT_NE(result.err.find(folder / "text"), std::string::npos) << result.err;
+    EXPECT_FALSE(std::filesystem::exists(folder / "ran"));
+    EXPECT_EQ(run({"--value", folder / "none", "--", "true"}).end, (ChildEnd{1, 0}));
 }
 
 // ---- what would run

@@ -148,6 +148,8 @@ std::string json_of(const PipelineReport& report) {
     using Json = nlohmann::ordered_json;
     Json stages = Json::array();
     for (const StageReport& stage : report.stages) {
+        Json readers = Json::array();
+        for (const std::size_t reader : stage.readers) readers.push_back(reader + 1);
         stages.push_back({{"name", stage.name.empty() ? Json() : Json(stage.name)},
                           {"argv", stage.argv},
                           {"pid", json_of(stage.pid)},
@@ -167,6 +169,7 @@ std::string json_of(const PipelineReport& report) {
                           {"waiting_share", json_of(stage.shares.waiting)},
                           {"minor_faults", json_of(stage.minor_faults)},
                           {"major_faults", json_of(stage.major_faults)},
+                          {"readers", readers},
                           {"pipe_bytes", json_of(stage.pipe_bytes)},
                           {"memory_limit_by", memory_limit_by(stage)},
                           {"limits_unknown", stage.limits_unknown}});
@@ -174,6 +177,7 @@ std::string json_of(const PipelineReport& report) {
     const Json document = {{"status", report.status},
                            {"wall_seconds", report.wall_seconds},
                            {"attempts", report.attempts},
+                           {"pump_failure", report.pump_failure.empty() ? Json() : Json(report.pump_failure)},
                            {"bottleneck",
                             {{"stage", report.bottleneck.stage ? Json(*report.bottleneck.stage + 1) : Json()},
                              {"reason", report.bottleneck.reason}}},

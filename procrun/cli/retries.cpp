@@ -21,9 +21,12 @@ mode_t mode_of(int fd) {
     return fstat(fd, &status) == 0 ? status.st_mode : 0;
 }
 
-bool reads_standard_input(const StageText& first) {
-    return std::none_of(first.redirections.begin(), first.redirections.end(),
-                        [](const Redirection& redirection) { return redirection.descriptor == STDIN_FILENO; });
+bool reads_standard_input(const PipelineText& text) {
+    return std::any_of(text.stages.begin(), text.stages.end(), [&](const StageText& stage) {
+        const bool is_first = &stage == &text.stages.front() || (stage.from && stage.from->stages.empty());
+        return is_first && std::none_of(stage.redirections.begin(), stage.redirections.end(),
+                                        [](const auto& each) { return each.descriptor == STDIN_FILENO; });
+    });
 }
 
 /// Where the next byte will be written.
@@ -36,7 +39,7 @@ off_t end_of(int fd) {
 
 Retries::Retries(const PipelineText& text) {
     const mode_t input = mode_of(STDIN_FILENO);
-    if (reads_standard_input(text.stages.front())) {
+    if (reads_standard_input(text)) {
         if (S_ISFIFO(input) || S_ISSOCK(input)) {
             throw Failure("--retry: standard input is a pipe, which can be read only once; use a file",
                           ExitCode::usage);

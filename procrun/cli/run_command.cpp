@@ -82,6 +82,7 @@ PipelineReport run_once(const RunPlan& plan, StopSignals& signals, RunOutputs& o
     PipelineOptions options{.deadline = plan.timeout ? Deadline::in(*plan.timeout) : Deadline::never(),
                             .stop_fd = signals.fd(),
                             .pipe_bytes = plan.pipe_bytes,
+                            .values = plan.values,
                             .job_control = true,
                             .on_sample = outputs.on_sample(),
                             .sample_every = outputs.sample_every(),
@@ -234,6 +235,11 @@ void add_run_command(CLI::App& app) {
     verb->add_option("more", options->more_words)->type_name("")->group("");
     verb->add_option("--file", options->input.file, "Read the stages from FILE (TOML); - is standard input")
         ->type_name("FILE");
+    verb->add_option("--value", options->input.values,
+                     "Give the image in FILE to programs that take values, as their next argument; more than once")
+        ->type_name("FILE")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
     verb->add_flag("--dry-run", options->dry_run, "Print what would run, and run nothing");
     vmcow::cli::add_size(*verb, "--pipe-size", options->pipe_bytes,
                          "Ask for pipes of SIZE; the report has what was granted");

@@ -10,6 +10,7 @@
 #include "procrun/program_path.hpp"
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/human.hpp"
+#include "vmcow/image_file.hpp"
 #include "vmcow/sys/error.hpp"
 
 namespace procrun::cli {
@@ -168,6 +169,11 @@ RunPlan read_plan(const RunInput& input) {
     } else {
         plan.text = input.words.size() == 1 ? parse_text(input.words.front()) : parse_words(input.words);
     }
+    plan.value_files = input.values;
+    for (const std::string& file : input.values) {
+        vmcow::LoadedImage loaded = vmcow::load_image(file);
+        plan.values.push_back({std::move(loaded.snapshot), loaded.type});
+    }
     for (StageText& stage : plan.text.stages) {
         set_if_none(stage.limits.memory_bytes, input.limits.memory_bytes);
         set_if_none(stage.limits.processor_time, input.limits.processor_time);
@@ -183,6 +189,10 @@ std::string text_of(const RunPlan& plan) {
     const auto seconds = [](std::chrono::nanoseconds time) {
         return vmcow::cli::human_seconds(std::chrono::duration<double>(time).count());
     };
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+        text += fmt::format("value    {} is '{}', {}\n", i, one_line(plan.value_files[i]),
+                            human_bytes(plan.values[i].snapshot.extent_bytes()));
+    }
     if (plan.pipe_bytes)
         text += fmt::format("pipes    {} each, where the kernel grants it\n", human_bytes(*plan.pipe_bytes));
     if (plan.timeout) {
