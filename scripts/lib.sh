@@ -4,7 +4,7 @@
 # Packages of Debian 12, by what needs them.
 # shellcheck disable=SC2034  # the scripts that source this file use them
 build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev libboost-dev liburing-dev
-    libtomlplusplus-dev libjs-chart.js libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev)
+    libtomlplusplus-dev libjs-chart.js libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev ccache)
 # shellcheck disable=SC2034
 tidy_packages=(clang-tidy) format_packages=(clang-format) bench_packages=(jq)
 
@@ -71,6 +71,10 @@ build() {
         command -v "$tool" >/dev/null || fail "no $tool here: run without --no-install"
     done
     [ ! -t 1 ] || quiet=()
+    # Paths below the project are hashed as relative ones: another clone finds what this one has compiled.
+    if command -v ccache >/dev/null; then
+        export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true
+    fi
     printf 'Building build/%s\n' "$preset"
     quietly cmake --preset "$preset"
     "${run_under[@]}" cmake --build --preset "$preset" "${flags[@]}" -- "${quiet[@]}" "${ninja_flags[@]}" ||
