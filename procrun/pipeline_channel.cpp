@@ -13,8 +13,8 @@ namespace procrun {
 
 namespace {
 
-bool is_readable(int fd) {
-    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+bool is_ready(int fd, short events) {
+    pollfd entry{.fd = fd, .events = events, .revents = 0};
     return poll_until({&entry, 1}, Deadline::in({}), "look at a value channel") > 0;
 }
 
@@ -27,7 +27,7 @@ bool other_end_closed(const std::system_error& error) {
 }  // namespace
 
 bool BoundedSender::has_room() {
-    while (!closed() && is_readable(fd())) {
+    while (!closed() && is_ready(fd(), POLLIN)) {
         try {
             if (!socket_.receive()) {
                 close();
@@ -71,6 +71,8 @@ std::optional<vmcow::TypedSnapshot> BoundedReceiver::receive() {
         close();
         return std::nullopt;
     }
+    // An honest sender has read enough of these before it sent so much.
+    if (!is_ready(fd(), POLLOUT)) vmcow::sys::throw_error(EBADMSG, "received values: nobody has looked for room");
     constexpr std::array kRoom{std::byte{1}};
     try {
         socket_.send(kRoom, {});
@@ -83,7 +85,7 @@ std::optional<vmcow::TypedSnapshot> BoundedReceiver::receive() {
 }
 
 BoundedChannel BoundedChannel::open(std::size_t bound) {
-    VMCOW_ASSERT(bound > 0);
+    VMCOW_ASSERT(bound > 0 && bound <= kMostUnderWay);
     auto [one, other] = pipes::MessageSocket::pair();
     return {BoundedSender(std::move(one), bound), BoundedReceiver(std::move(other))};
 }

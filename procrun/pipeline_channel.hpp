@@ -46,7 +46,8 @@ public:
     explicit BoundedReceiver(pipes::MessageSocket socket) noexcept : socket_(std::move(socket)) {}
 
     /// The next value, waited for; nullopt when the sender has ended and all was received: the end is closed then.
-    /// Throws: std::system_error -- EBADMSG: what came is no value (I3); EMFILE, ENOMEM.
+    /// Throws: std::system_error -- EBADMSG: what came is no value, or more than fits without the sender having looked
+    ///         for room (I3): whoever receives is never made to wait for that; EMFILE, ENOMEM.
     [[nodiscard]] std::optional<vmcow::TypedSnapshot> receive();
 
     [[nodiscard]] bool closed() const noexcept { return !socket_.fd(); }
@@ -63,7 +64,11 @@ struct BoundedChannel {
     BoundedSender sender;
     BoundedReceiver receiver;
 
-    /// Throws: std::system_error -- EMFILE, ENFILE. Pre: `bound` is at least 1.
+    /// Twice as many bytes can lie unread before a socket of the kernel's usual size counts as full, which is when a
+    /// quarter of its buffer is taken.
+    static constexpr std::size_t kMostUnderWay = 32;
+
+    /// Throws: std::system_error -- EMFILE, ENFILE. Pre: `bound` is at least 1, and at most kMostUnderWay.
     [[nodiscard]] static BoundedChannel open(std::size_t bound);
 };
 

@@ -41,7 +41,7 @@ PipelineStage& PipelineStage::limits(const StageLimits& limits) {
 }
 
 PipelineStage& PipelineStage::bounds(const ValueBounds& bounds) {
-    VMCOW_ASSERT(bounds.under_way > 0);
+    VMCOW_ASSERT(bounds.under_way > 0 && bounds.under_way <= BoundedChannel::kMostUnderWay);
     stage().bounds = bounds;
     return *this;
 }

@@ -55,7 +55,8 @@ public:
     /// What reports call it.
     PipelineStage& name(std::string name);
     PipelineStage& limits(const StageLimits& limits);
-    /// How far the values that it gives may be ahead. Pre: at least one under way.
+    /// How far the values that it gives may be ahead. Pre: at least one under way, and at most
+    /// BoundedChannel::kMostUnderWay.
     PipelineStage& bounds(const ValueBounds& bounds);
 
     /// Its number, in the order in which stages were added, and so in reports.

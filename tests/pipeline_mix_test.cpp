@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <numeric>
@@ -17,10 +18,13 @@
 #include <thread>
 #include <vector>
 
+#include "pipes/message_socket.hpp"
+#include "procrun/pipeline_channel.hpp"
 #include "tests/support.hpp"
 #include "tests/warm_launcher.hpp"
 #include "vmcow/units.hpp"
 #include "vmcow/value.hpp"
+#include "vmcow/values_message.hpp"
 
 namespace {
 
@@ -420,6 +424,34 @@ TEST_F(PipelineMixTest, ManySmallPipelinesLeaveNothingBehind) {
         ASSERT_EQ(result_.report().stages.size(), 3U);
     }
     static_cast<void>(program);
+}
+
+// ---- the channel of values
+
+TEST(BoundedChannelTest, AGiverThatNeverLooksForRoomDoesNotHoldTheReceiverUp) {
+    auto [giver, taker] = pipes::MessageSocket::pair();
+    procrun::BoundedReceiver receiver(std::move(taker));
+    const vmcow::TypedSnapshot value{first_numbers(1).snapshot(), 0};
+    int error = 0;
+    for (int i = 0; i < 10'000 && error == 0; ++i) {
+        vmcow::send_values(giver.fd().get(), {&value, 1});
+        error = tests::error_of([&] { static_cast<void>(receiver.receive()); });
+    }
+    EXPECT_EQ(error, EBADMSG);
+}
+
+TEST(BoundedChannelTest, AsManyAsMayBeUnderWayAreTakenAtOnce) {
+    constexpr std::size_t kMost = procrun::BoundedChannel::kMostUnderWay;
+    procrun::BoundedChannel channel = procrun::BoundedChannel::open(kMost);
+    const vmcow::TypedSnapshot value{first_numbers(1).snapshot(), 0};
+    for (int round = 0; round < 3; ++round) {
+        for (std::size_t i = 0; i < kMost; ++i) {
+            ASSERT_TRUE(channel.sender.has_room());
+            ASSERT_TRUE(channel.sender.send(value));
+        }
+        EXPECT_FALSE(channel.sender.has_room());
+        for (std::size_t i = 0; i < kMost; ++i) EXPECT_TRUE(channel.receiver.receive());
+    }
 }
 
 }  // namespace
