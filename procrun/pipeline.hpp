@@ -64,7 +64,9 @@ struct StageReport {
     std::optional<std::uint64_t> written_bytes;
     std::optional<std::uint64_t> minor_faults;  ///< with those of the children that it waited for, as the next
     std::optional<std::uint64_t> major_faults;
-    /// Most memory resident at any time, of the largest single process of the stage: ru_maxrss.
+    /// Most memory resident at any time, of the largest single process of the stage: ru_maxrss. Unknown where programs
+    /// are forked from this process (LauncherKind::fork): its own peak would be in it. Of a function stage, with the
+    /// pages that it shares with this process.
     std::optional<std::uint64_t> peak_bytes;
     StageShares shares;  ///< how it spent its time
     /// Capacity of the pipe to the next stage, as granted; nullopt for the last.

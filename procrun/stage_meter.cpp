@@ -11,7 +11,6 @@
 
 #include <fmt/format.h>
 
-#include "procrun/function_process.hpp"
 #include "procrun/process.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
@@ -21,8 +20,6 @@ namespace procrun {
 using vmcow::sys::UniqueFd;
 
 namespace {
-
-constexpr std::uint64_t kStatusUnitBytes = 1024;  // of the sizes in /proc/PID/status
 
 std::optional<std::string> text_of(const std::string& path) {
     try {
@@ -93,22 +90,6 @@ std::optional<TransferredBytes> ReapMeter::read() const {
 bool has_one_thread() {
     const auto text = text_of("/proc/self/status");
     return text && field(*text, "Threads") == 1U;
-}
-
-std::optional<std::uint64_t> peak_resident_bytes(pid_t pid) {
-    const auto text = text_of(fmt::format("/proc/{}/status", pid));
-    const auto peak = text ? field(*text, "VmHWM") : std::nullopt;
-    if (!peak) return std::nullopt;
-    return *peak * kStatusUnitBytes;
-}
-
-std::optional<std::uint64_t> inherited_peak_bytes() {
-    try {
-        Process idle = fork_function_process([] { return 0; });
-        return idle.wait().max_resident_bytes;
-    } catch (const std::system_error&) {
-        return std::nullopt;
-    }
 }
 
 }  // namespace procrun

@@ -54,15 +54,4 @@ private:
 /// False also when the kernel does not say.
 [[nodiscard]] bool has_one_thread();
 
-/// The most memory that a running process has had resident since its exec; nullopt for a zombie, which has none.
-/// Source: proc(5) /proc/PID/status, VmHWM.
-[[nodiscard]] std::optional<std::uint64_t> peak_resident_bytes(pid_t pid);
-
-/// What the ru_maxrss of a program that this process starts now can be without the program having used it, at most.
-/// Found by forking a child that does nothing, because no counter tells which pages a fork copies; on its way through
-/// libc that child touches more of our pages than one on its way to exec. nullopt when there is no process or
-/// descriptor for it.
-/// Pre: SIGCHLD is not ignored.
-[[nodiscard]] std::optional<std::uint64_t> inherited_peak_bytes();
-
 }  // namespace procrun

@@ -48,7 +48,9 @@ std::variant<StageProcess, Outcome> StageProcess::start(Launcher& launcher, cons
     }
     auto started = program.start(launcher);
     if (auto* refusal = std::get_if<Outcome>(&started)) return std::move(*refusal);
-    return StageProcess(std::get<Process>(std::move(started)), text, how, now);
+    StageProcess stage(std::get<Process>(std::move(started)), text, how, now);
+    stage.peak_is_own_ = launcher.kind() == LauncherKind::small_process;
+    return stage;
 }
 
 StageProcess::StageProcess(Process process, const StageText& text, const StageStart& how,
@@ -97,7 +99,7 @@ void StageProcess::reap(StageReport& report) {
     report.system_seconds = record.system_seconds;
     report.minor_faults = record.minor_faults;
     report.major_faults = record.major_faults;
-    report.peak_bytes = record.max_resident_bytes;
+    if (peak_is_own_) report.peak_bytes = record.max_resident_bytes;
     report.memory_limit_by = limits_.memory_limit_by();
     report.limits_unknown = limits_.unknown();
     report.outcome = outcome_of(record, report.written_bytes);

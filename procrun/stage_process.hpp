@@ -80,6 +80,7 @@ private:
     std::chrono::steady_clock::time_point started_;
     std::optional<std::string> exceeded_;
     bool alone_ = false;
+    bool peak_is_own_ = true;
     bool past_deadline_ = false;
     int last_signal_ = 0;
 };
