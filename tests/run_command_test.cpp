@@ -4,10 +4,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -313,6 +316,21 @@ TEST(StopTest, WhatAStageHasLeftBehindIsStoppedWithIt) {
     const json report = json::parse(read_text_file(folder / "report"));
     EXPECT_EQ(report.at("stages")[0].at("outcome").at("kind"), "exited");
     EXPECT_EQ(report.at("stages")[1].at("outcome").at("kind"), "deadline_passed");
+}
+
+// Where nobody reaps what is left to init, in a container say, a thousand runs would leave a thousand zombies.
+TEST(StopTest, NoProcessIsLeftToInit) {
+    EXPECT_EQ(tests::in_child([] {
+                  if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return 1;
+                  if (run({"--", "true", ":::", "cat"}).end != tests::kChildExitedWell) return 2;
+                  return waitpid(-1, nullptr, 0) == -1 && errno == ECHILD ? 0 : 3;
+              }),
+              tests::kChildExitedWell);
+}
+
+TEST(RetryTest, WhatWasInterruptedIsNotTriedAgain) {
+    const CommandResult result = run({"--retry", "5", "--retry-after", "1h", "--", "sh -c 'kill -INT $$' < /dev/null"});
+    EXPECT_EQ(result.end, (ChildEnd{130, 0})) << result.err;
 }
 
 // ---- a terminal

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -19,6 +20,7 @@
 #include "procrun/cli/run_input.hpp"
 #include "procrun/cli/run_outputs.hpp"
 #include "procrun/cli/stop_signals.hpp"
+#include "procrun/launcher.hpp"
 #include "procrun/pipeline.hpp"
 #include "procrun/poll_until.hpp"
 #include "procrun/program_path.hpp"
@@ -78,7 +80,7 @@ RunPlan plan_of(const RunOptions& options) {
     return plan;
 }
 
-PipelineReport run_once(const RunPlan& plan, StopSignals& signals, RunOutputs& outputs) {
+PipelineReport run_once(const RunPlan& plan, Launcher& launcher, StopSignals& signals, RunOutputs& outputs) {
     PipelineOptions options{.deadline = plan.timeout ? Deadline::in(*plan.timeout) : Deadline::never(),
                             .stop_fd = signals.fd(),
                             .pipe_bytes = plan.pipe_bytes,
@@ -86,6 +88,7 @@ PipelineReport run_once(const RunPlan& plan, StopSignals& signals, RunOutputs& o
                             .job_control = true,
                             .on_sample = outputs.on_sample(),
                             .sample_every = outputs.sample_every(),
+                            .launcher = &launcher,
                             .on_notice = [](const std::string& notice) {
                                 fmt::print(stderr, "procrun run: {}\n", vmcow::cli::one_line(notice));
                             }};
@@ -97,15 +100,25 @@ PipelineReport run_once(const RunPlan& plan, StopSignals& signals, RunOutputs& o
     return report;
 }
 
+/// Somebody at the terminal has ended the pipeline: what is typed there goes to the programs, not to us.
+bool was_interrupted(const PipelineReport& report) {
+    return std::any_of(report.stages.begin(), report.stages.end(), [](const StageReport& stage) {
+        const bool typed = stage.outcome.code == SIGINT || stage.outcome.code == SIGQUIT;
+        return stage.outcome.kind == OutcomeKind::signaled && typed;
+    });
+}
+
 /// Runs it until it succeeds, as often as the plan says. Not again when it was stopped, or when a program is not there.
 PipelineReport run(const RunPlan& plan, const RunOptions& options, RunOutputs& outputs) {
     StopSignals signals;
+    // Its own, and reaped at the end: not every init does that for what a command leaves behind.
+    Launcher launcher;
     const std::optional<Retries> again =
         plan.retries.value_or(0) > 0 ? std::optional<Retries>(plan.text) : std::nullopt;
     for (std::uint64_t attempt = 1;; ++attempt) {
-        PipelineReport report = run_once(plan, signals, outputs);
+        PipelineReport report = run_once(plan, launcher, signals, outputs);
         report.attempts = attempt;
-        const bool is_over = report.status == 0 || report.stopped || report.refused;
+        const bool is_over = report.status == 0 || report.stopped || report.refused || was_interrupted(report);
         if (is_over || attempt > plan.retries.value_or(0)) return report;
         fmt::print(stderr, "procrun run: attempt {} of {} failed with status {}; again in {}\n", attempt,
                    *plan.retries + 1, report.status,
@@ -170,7 +183,7 @@ void add_limits(CLI::App& verb, StageLimits& limits) {
 void add_stopping(CLI::App& verb, RunOptions& options) {
     constexpr const char* kGroup = "Stopping, and trying again";
     vmcow::cli::add_duration(verb, "--timeout", options.timeout,
-                             "Stop what still runs after TIME, as in 500ms, 30s, 2m or 1.5h")
+                             "Stop what of an attempt still runs after TIME, as in 500ms, 30s, 2m or 1.5h")
         ->group(kGroup);
     vmcow::cli::add_duration(verb, "--kill-after", options.kill_after,
                              "To stop is SIGTERM to all, and SIGKILL this much later [2s]")
