@@ -5,6 +5,8 @@
 #include <array>
 #include <cerrno>
 #include <system_error>
+#include <variant>
+#include <vector>
 
 #include "procrun/poll_until.hpp"
 #include "vmcow/sys/error.hpp"
@@ -42,11 +44,16 @@ bool BoundedSender::has_room() {
     return !closed() && under_way_ < bound_;
 }
 
-bool BoundedSender::send(const vmcow::TypedSnapshot& value) {
+bool BoundedSender::send(vmcow::TypedImage value) {
     VMCOW_ASSERT(under_way_ < bound_);
     if (closed()) return false;
     try {
-        vmcow::send_values(fd(), {&value, 1});
+        if (const auto* const snapshot = std::get_if<vmcow::TypedSnapshot>(&value)) {
+            vmcow::send_values(fd(), {snapshot, 1});
+        } else {
+            VMCOW_ASSERT(takes_arenas_);
+            vmcow::send_arena(fd(), std::get<vmcow::TypedArena>(std::move(value)));
+        }
     } catch (const std::system_error& error) {
         if (!other_end_closed(error)) throw;
         close();
@@ -56,7 +63,7 @@ bool BoundedSender::send(const vmcow::TypedSnapshot& value) {
     return true;
 }
 
-std::optional<vmcow::TypedSnapshot> BoundedReceiver::receive() {
+std::optional<pipes::Message> BoundedReceiver::next_message() {
     std::optional<pipes::Message> message;
     for (bool again = true; again && !closed();) {
         again = false;
@@ -79,15 +86,27 @@ std::optional<vmcow::TypedSnapshot> BoundedReceiver::receive() {
     } catch (const std::system_error& error) {
         if (!other_end_closed(error)) throw;  // the sender has ended
     }
+    return message;
+}
+
+std::optional<vmcow::TypedImage> BoundedReceiver::receive() {
+    std::optional<pipes::Message> message = next_message();
+    if (!message) return std::nullopt;
+    return vmcow::unpack_image(*std::move(message));
+}
+
+std::optional<vmcow::TypedSnapshot> BoundedReceiver::receive_snapshot() {
+    std::optional<pipes::Message> message = next_message();
+    if (!message) return std::nullopt;
     std::vector<vmcow::TypedSnapshot> values = vmcow::unpack_values(*std::move(message));
     if (values.size() != 1) vmcow::sys::throw_error(EBADMSG, "received message: not one value");
     return std::move(values.front());
 }
 
-BoundedChannel BoundedChannel::open(std::size_t bound) {
+BoundedChannel BoundedChannel::open(std::size_t bound, bool takes_arenas) {
     VMCOW_ASSERT(bound > 0 && bound <= kMostUnderWay);
     auto [one, other] = pipes::MessageSocket::pair();
-    return {BoundedSender(std::move(one), bound), BoundedReceiver(std::move(other))};
+    return {BoundedSender(std::move(one), bound, takes_arenas), BoundedReceiver(std::move(other))};
 }
 
 }  // namespace procrun

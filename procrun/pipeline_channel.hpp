@@ -17,14 +17,17 @@ namespace procrun {
 /// Threads: one.
 class BoundedSender {
 public:
-    BoundedSender(pipes::MessageSocket socket, std::size_t bound) noexcept
-        : socket_(std::move(socket)), bound_(bound) {}
+    /// `takes_arenas`: whoever receives goes on with what is given away, in place.
+    BoundedSender(pipes::MessageSocket socket, std::size_t bound, bool takes_arenas) noexcept
+        : socket_(std::move(socket)), bound_(bound), takes_arenas_(takes_arenas) {}
 
     /// Whether a value can be sent without waiting. Takes in what has come back.
     [[nodiscard]] bool has_room();
     /// By descriptor; nothing of the value is copied but deltas that lie in the page store. False when nobody receives
-    /// any more. Throws: std::system_error -- EMFILE, ENOMEM, ETOOMANYREFS. Pre: there is room.
-    bool send(const vmcow::TypedSnapshot& value);
+    /// any more. Throws: std::system_error -- EMFILE, ENOMEM, ETOOMANYREFS. Pre: there is room; for an arena,
+    /// `takes_arenas()`.
+    bool send(vmcow::TypedImage value);
+    [[nodiscard]] bool takes_arenas() const noexcept { return takes_arenas_; }
 
     /// The other end has been closed by everybody.
     [[nodiscard]] bool closed() const noexcept { return !socket_.fd(); }
@@ -36,6 +39,7 @@ private:
     pipes::MessageSocket socket_;
     std::size_t bound_;
     std::size_t under_way_ = 0;
+    bool takes_arenas_;
 };
 
 /// The end of a bounded channel that values come out of.
@@ -48,7 +52,9 @@ public:
     /// The next value, waited for; nullopt when the sender has ended and all was received: the end is closed then.
     /// Throws: std::system_error -- EBADMSG: what came is no value, or more than fits without the sender having looked
     ///         for room (I3): whoever receives is never made to wait for that; EMFILE, ENOMEM.
-    [[nodiscard]] std::optional<vmcow::TypedSnapshot> receive();
+    [[nodiscard]] std::optional<vmcow::TypedImage> receive();
+    /// The same where nothing is taken that another process could write to (I3): an arena is EBADMSG.
+    [[nodiscard]] std::optional<vmcow::TypedSnapshot> receive_snapshot();
 
     [[nodiscard]] bool closed() const noexcept { return !socket_.fd(); }
     /// Readable when a value or the end can be received.
@@ -56,6 +62,8 @@ public:
     void close() noexcept { socket_.take_fd().reset(); }
 
 private:
+    [[nodiscard]] std::optional<pipes::Message> next_message();
+
     pipes::MessageSocket socket_;
 };
 
@@ -69,7 +77,7 @@ struct BoundedChannel {
     static constexpr std::size_t kMostUnderWay = 32;
 
     /// Throws: std::system_error -- EMFILE, ENFILE. Pre: `bound` is at least 1, and at most kMostUnderWay.
-    [[nodiscard]] static BoundedChannel open(std::size_t bound);
+    [[nodiscard]] static BoundedChannel open(std::size_t bound, bool takes_arenas = false);
 };
 
 }  // namespace procrun

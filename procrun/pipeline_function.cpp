@@ -31,6 +31,7 @@ namespace {
 struct ReplyHeader {
     std::uint64_t taken = 0;
     std::uint64_t given = 0;
+    std::uint64_t moved = 0;
     std::uint64_t most_held = 0;
     std::uint64_t copied_pages = 0;
     std::uint64_t identical_pages = 0;
@@ -50,6 +51,7 @@ constexpr int kNoReply = 125;
 void note_traffic(ReplyHeader& header, const ValueTraffic& traffic, const vmcow::ImagesInFork& images) {
     header.taken = traffic.taken;
     header.given = traffic.given;
+    header.moved = traffic.moved;
     header.most_held = traffic.most_held;
     if (!traffic.changes) return;
     try {
@@ -131,7 +133,11 @@ FunctionStageReply reply_of(const std::vector<std::byte>& bytes) {
     ReplyHeader header;
     if (bytes.size() < sizeof(header)) return {};
     std::memcpy(&header, bytes.data(), sizeof(header));
-    ValueTraffic traffic{.taken = header.taken, .given = header.given, .most_held = header.most_held, .changes = {}};
+    ValueTraffic traffic{.taken = header.taken,
+                         .given = header.given,
+                         .moved = header.moved,
+                         .most_held = header.most_held,
+                         .changes = {}};
     if (header.counted != 0) {
         traffic.changes = vmcow::PageChanges{.copied = vmcow::PageCount{header.copied_pages},
                                              .identical = vmcow::PageCount{header.identical_pages},

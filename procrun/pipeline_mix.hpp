@@ -100,12 +100,7 @@ public:
         if (values.empty()) return std::nullopt;
         vmcow::TypedSnapshot value = std::move(values.front());
         values.pop_front();
-        if constexpr (std::same_as<V, vmcow::Snapshot>) {
-            return std::move(value.snapshot);
-        } else {
-            StageIo::require_type(value.type, V::type());
-            return V::from_snapshot(std::move(value.snapshot));
-        }
+        return StageIo::value_of<V>(std::move(value));
     }
 
 private:

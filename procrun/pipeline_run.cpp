@@ -104,13 +104,16 @@ std::optional<Outcome> MixedRun::start_stage(std::size_t index) {
     const StandardDescriptors inherited{ends.in ? ends.in.get() : STDIN_FILENO,
                                         ends.out ? ends.out.get() : STDOUT_FILENO, STDERR_FILENO};
     const StandardDescriptors standard = redirected(inherited, text_.stages[index].redirections, files_[index]);
-    const StageStart how{.standard = standard,
-                         .group = running_.group(),
-                         .terminal_fd = index == 0 ? running_.terminal_to_hand_over() : -1,
-                         .values = options_.values,
-                         .streams = streams_of(standard, inherited, {.input = ends.in_gauge, .output = ends.out_gauge}),
-                         .alone = alone_};
-    if (shapes_[index].is_function) return start_function(index, how, ends);
+    StageStart how{.standard = standard,
+                   .group = running_.group(),
+                   .terminal_fd = index == 0 ? running_.terminal_to_hand_over() : -1,
+                   .values = options_.values,
+                   .streams = streams_of(standard, inherited, {.input = ends.in_gauge, .output = ends.out_gauge}),
+                   .alone = alone_};
+    if (shapes_[index].is_function) {
+        if (!ends.takes.empty() || !ends.gives.empty()) how.streams.values = make_value_wait();
+        return start_function(index, how, ends);
+    }
     auto started = StageProcess::start(launcher_of(options_), text_.stages[index], how);
     if (auto* refusal = std::get_if<Outcome>(&started)) return std::move(*refusal);
     report.pid = std::get<StageProcess>(started).pid();
@@ -123,7 +126,8 @@ std::optional<Outcome> MixedRun::start_function(std::size_t index, const StageSt
                              .channels = {.in = std::move(ends.takes),
                                           .out = std::move(ends.gives),
                                           .join = shapes_[index].join,
-                                          .bounds = shapes_[index].bounds},
+                                          .bounds = shapes_[index].bounds,
+                                          .wait = how.streams.values},
                              .close_others = [&] {
                                  wiring_.close_all();
                                  ends.in.reset();
@@ -215,7 +219,7 @@ void MixedRun::listen() {
 void MixedRun::receive_value(std::size_t index, Attended& attended) {
     BoundedReceiver& output = *wiring_.outputs[index];
     try {
-        if (auto value = output.receive()) result_.values_[index]->push_back(*std::move(value));
+        if (auto value = output.receive_snapshot()) result_.values_[index]->push_back(*std::move(value));
     } catch (const std::system_error& error) {
         fail(fmt::format("values from '{}': {}", name_of_stage(index), error.what()));
         output.close();

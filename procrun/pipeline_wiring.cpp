@@ -117,7 +117,7 @@ private:
         if (!shape.is_function) return;
         for (const std::size_t writer : shape.reads) {
             if (!shapes_[writer].is_function) continue;
-            BoundedChannel channel = BoundedChannel::open(shapes_[writer].bounds.under_way);
+            BoundedChannel channel = BoundedChannel::open(shapes_[writer].bounds.under_way, true);
             wiring_.stages[writer].gives.push_back(std::move(channel.sender));
             wiring_.stages[index].takes.push_back(std::move(channel.receiver));
         }

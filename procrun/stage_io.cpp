@@ -35,7 +35,8 @@ void flush_printed() {
 
 }  // namespace
 
-StageIo::StageIo(Channels channels) : givers_(std::move(channels.in)), join_(channels.join), bounds_(channels.bounds) {
+StageIo::StageIo(Channels channels)
+    : givers_(std::move(channels.in)), join_(channels.join), bounds_(channels.bounds), wait_(std::move(channels.wait)) {
     for (BoundedSender& sender : channels.out) readers_.push_back({std::move(sender), {}, false});
     traffic_.changes.emplace();
 }
@@ -86,7 +87,8 @@ BoundedReceiver* StageIo::next_giver() {
     return &givers_.back();
 }
 
-std::optional<vmcow::TypedSnapshot> StageIo::take_any() {
+std::optional<vmcow::TypedImage> StageIo::take_any() {
+    const ShownWait shown(wait_, ValueWait::takes);
     while (BoundedReceiver* giver = next_giver()) {
         if (auto value = giver->receive()) {
             ++traffic_.taken;
@@ -119,8 +121,20 @@ void StageIo::give_any(const vmcow::TypedSnapshot& value) {
         return;
     }
     for (Reader& reader : readers_) {
-        if (!reader.sender.closed()) reader.held.push_back(value);
+        if (!reader.sender.closed()) reader.held.emplace_back(value);
     }
+    wait_and_hand_over();
+}
+
+bool StageIo::takes_arenas() const noexcept { return readers_.size() == 1 && readers_.front().sender.takes_arenas(); }
+
+void StageIo::give_any(vmcow::TypedArena value) {
+    Reader& reader = readers_.front();
+    if (!reader.sender.closed()) reader.held.emplace_back(std::move(value));
+    wait_and_hand_over();
+}
+
+void StageIo::wait_and_hand_over() {
     wait_for_readers();
     if (std::all_of(readers_.begin(), readers_.end(), [](const Reader& reader) { return reader.sender.closed(); })) {
         reader_gone();
@@ -129,8 +143,10 @@ void StageIo::give_any(const vmcow::TypedSnapshot& value) {
 
 void StageIo::hand_over(Reader& reader) {
     while (!reader.held.empty() && reader.sender.has_room()) {
-        if (!reader.sender.send(reader.held.front())) break;
+        const bool is_moved = std::holds_alternative<vmcow::TypedArena>(reader.held.front());
+        if (!reader.sender.send(std::move(reader.held.front()))) break;
         reader.held.pop_front();
+        if (is_moved) ++traffic_.moved;
         reader.stands_still = false;
         ++traffic_.given;
     }
@@ -170,6 +186,7 @@ void StageIo::wait_for_readers() {
 }
 
 void StageIo::wait_for_any(Deadline until) {
+    const ShownWait shown(wait_, ValueWait::gives);
     std::vector<pollfd> wanted;
     for (const Reader& reader : readers_) {
         if (reader.waits()) wanted.push_back({.fd = reader.sender.fd(), .events = POLLIN, .revents = 0});

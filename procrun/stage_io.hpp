@@ -10,11 +10,13 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "pipes/pump.hpp"
 #include "procrun/deadline.hpp"
 #include "procrun/pipeline_channel.hpp"
+#include "procrun/value_wait.hpp"
 #include "vmcow/mapped_image.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/value.hpp"
@@ -52,9 +54,10 @@ struct ValueBounds {
 struct ValueTraffic {
     std::uint64_t taken = 0;
     std::uint64_t given = 0;      ///< to each reader: a value that two read counts twice
+    std::uint64_t moved = 0;      ///< of these, given away to be changed in place; the others are shared
     std::uint64_t most_held = 0;  ///< the most that were kept for a reader that stood still
-    /// Pages that the stage has copied by writing to values which it gave on, and to images that it was forked with;
-    /// by a page scan. nullopt when that could not be counted.
+    /// Pages that the stage has copied by writing to values and to images that it was forked with, whether it gave them
+    /// on or not; by a page scan. nullopt when that could not be counted.
     std::optional<vmcow::PageChanges> changes;
 };
 
@@ -62,8 +65,8 @@ struct ValueTraffic {
 ///
 ///     procrun::StageIo& io
 ///     while (auto doc = io.take<vmcow::Value<Doc>>()) {       // a handle: nothing is read, nothing copied
-///         doc->edit([](Doc& d) { d.title = "seen"; });        // copies the page that it changes
-///         io.give(*std::move(doc));                           // by descriptor
+///         doc->edit([](Doc& d) { d.title = "seen"; });        // in place, or copies the page that it changes
+///         io.give(*std::move(doc));                           // by descriptor; given away if nobody shares it
 ///     }
 ///
 /// Bytes are the standard input and output of the stage's process, so that std::cout and printf write to the next stage
@@ -81,6 +84,7 @@ public:
         std::vector<BoundedSender> out;
         pipes::Join join = pipes::Join::in_order;
         ValueBounds bounds{};
+        SharedValueWait wait{};  ///< where it shows what it waits for; may be null
     };
 
     explicit StageIo(Channels channels);
@@ -106,29 +110,52 @@ public:
     /// Throws: std::system_error -- EBADMSG: it is of another type; EMFILE, ENOMEM.
     template <StageValue V>
     [[nodiscard]] std::optional<V> take() {
-        std::optional<vmcow::TypedSnapshot> value = take_any();
+        std::optional<vmcow::TypedImage> value = take_any();
         if (!value) return std::nullopt;
+        if (auto* const own = std::get_if<vmcow::TypedArena>(&*value)) {
+            if constexpr (std::same_as<V, vmcow::Snapshot>) {
+                return std::move(own->arena).freeze();
+            } else {
+                require_type(own->type, V::type());
+                return V::from_arena(std::move(own->arena));
+            }
+        }
+        return value_of<V>(std::get<vmcow::TypedSnapshot>(*std::move(value)));
+    }
+    /// As a V. Throws: std::system_error -- EBADMSG: it is of another type.
+    template <StageValue V>
+    [[nodiscard]] static V value_of(vmcow::TypedSnapshot value) {
         if constexpr (std::same_as<V, vmcow::Snapshot>) {
-            return std::move(value->snapshot);
+            return std::move(value.snapshot);
         } else {
-            require_type(value->type, V::type());
-            return V::from_snapshot(std::move(value->snapshot));
+            require_type(value.type, V::type());
+            return V::from_snapshot(std::move(value.snapshot));
         }
     }
 
     /// Gives a value, as it is now, to each function stage that reads this one, and to the caller if this is an output.
     /// Where there are only programs, or nobody, its bytes go to the standard output, spliced out of its image: the
     /// elements of a Value<T[]>, what a Snapshot holds. Of a Value<T>, those that programs can know: T is plain.
+    ///
+    /// A value that is moved in here by its last user, and that was made or changed in place by this stage, is given
+    /// away to a single function stage that reads it: no page is sealed, and none copied when it is changed there.
     /// Throws: std::system_error -- EMFILE, ENOMEM; EDQUOT: a reader that stands still is too far behind.
     template <class V>
     requires StageValue<std::remove_cvref_t<V>>
     void give(V&& value) {
         using Given = std::remove_cvref_t<V>;
         if constexpr (std::same_as<Given, vmcow::Snapshot>) {
-            give_any({std::forward<V>(value), 0});
+            give_any(vmcow::TypedSnapshot{std::forward<V>(value), 0});
         } else {
+            if constexpr (!std::is_lvalue_reference_v<V>) {
+                if (takes_arenas() && value.is_unique()) {
+                    if (auto arena = value.handle()->take_own_arena()) {
+                        return give_any(vmcow::TypedArena{*std::move(arena), Given::type()});
+                    }
+                }
+            }
             note_changes([&] { return value.changes(); });
-            give_any({value.snapshot(), Given::type()});
+            give_any(vmcow::TypedSnapshot{value.snapshot(), Given::type()});
         }
     }
 
@@ -145,15 +172,19 @@ public:
 private:
     struct Reader {
         BoundedSender sender;
-        std::deque<vmcow::TypedSnapshot> held;
+        std::deque<vmcow::TypedImage> held;
         bool stands_still = false;
 
         [[nodiscard]] bool waits() const noexcept { return !held.empty() && !sender.closed(); }
     };
 
-    [[nodiscard]] std::optional<vmcow::TypedSnapshot> take_any();
+    [[nodiscard]] std::optional<vmcow::TypedImage> take_any();
     [[nodiscard]] BoundedReceiver* next_giver();
+    /// There is one who reads, and who can go on with an arena.
+    [[nodiscard]] bool takes_arenas() const noexcept;
     void give_any(const vmcow::TypedSnapshot& value);
+    void give_any(vmcow::TypedArena value);
+    void wait_and_hand_over();
     void give_bytes(const vmcow::Snapshot& snapshot);
     void hand_over(Reader& reader);
     void hand_over_all();
@@ -175,6 +206,7 @@ private:
     std::vector<Reader> readers_;
     pipes::Join join_;
     ValueBounds bounds_;
+    SharedValueWait wait_;
     ValueTraffic traffic_;
 };
 

@@ -118,8 +118,15 @@ StageState StageStates::seen_state() {
     if (running_threads_ > 0) return StageState::running;
     if (writes) return StageState::blocked_write;
     if (reads) return StageState::blocked_read;
+    if (const StageState shown = shown_wait(); shown != StageState::unknown) return shown;
     if (pipes_decide) return state_of_pipes(!unclear);
     return waits ? StageState::waiting : state_of_pipes(false);
+}
+
+StageState StageStates::shown_wait() const noexcept {
+    const ValueWait wait = streams_.values ? streams_.values->load(std::memory_order_relaxed) : ValueWait::none;
+    if (wait == ValueWait::takes) return StageState::blocked_read;
+    return wait == ValueWait::gives ? StageState::blocked_write : StageState::unknown;
 }
 
 /// nullopt when the thread has ended.

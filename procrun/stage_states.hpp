@@ -12,6 +12,7 @@
 #include "procrun/pipe_gauge.hpp"
 #include "procrun/stage_meter.hpp"
 #include "procrun/stage_tasks.hpp"
+#include "procrun/value_wait.hpp"
 
 namespace procrun {
 
@@ -51,8 +52,9 @@ struct StageView {
 
 /// What a stage reads and writes as its standard input and output; null where that is not known.
 struct StageStreams {
-    SharedGauge input;
-    SharedGauge output;
+    SharedGauge input{};
+    SharedGauge output{};
+    SharedValueWait values{};  ///< of a function stage
 };
 
 /// How much may be used of what the kernel offers. All of it unless a test wants to see what is left without.
@@ -75,6 +77,7 @@ struct LookOptions {
 ///   running        when a thread is on a processor or ready for one,
 ///   blocked_write  when a thread sleeps in a call that writes to the stage's output,
 ///   blocked_read   when a thread sleeps in a call that reads from the stage's input,
+///   blocked_read, blocked_write  too, when the stage shows that it waits for a value, or for somebody to take one,
 ///   by the pipes   when a thread polls, or it cannot be seen in which call it sleeps: blocked_read when the input pipe
 ///                  is empty, blocked_write when the output pipe is full,
 ///   waiting        otherwise;
@@ -112,6 +115,7 @@ private:
     [[nodiscard]] std::optional<Finding> find(StageTask& task) const;
     [[nodiscard]] Finding find_by_descriptors(const StageTask& task, const BlockedCall& call) const;
     [[nodiscard]] Finding find_by_kernel_function(BlockedCall::Kind kind) const;
+    [[nodiscard]] StageState shown_wait() const noexcept;
     [[nodiscard]] StageState state_of_pipes(bool asleep);
     [[nodiscard]] std::optional<double> running_share() const;
 

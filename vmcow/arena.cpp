@@ -63,7 +63,27 @@ public:
           slot_(Slot::reserve_up_to(options_.reserve_bytes, kHugeBytes)) {
         enlist();
     }
+    explicit Image(DetachedArena detached)
+        : options_{.name = std::move(detached.name)},
+          fd_(std::move(detached.fd)),
+          slot_(Slot::reserve_up_to(std::max(detached.reserve_bytes, detached.extent_bytes),
+                                    round_up(std::max<std::uint64_t>(detached.extent_bytes, 1), kHugeBytes))),
+          extent_(detached.extent_bytes) {
+        capacity_ = checked_file_bytes();
+        if (capacity_ > 0) check(map_for_writing(0, capacity_), "map");
+        populated_ = capacity_;
+        huge_bytes_ = std::min<std::uint64_t>(detached.huge_bytes, capacity_);
+        enlist();
+    }
     ~Image() override { delist(); }
+
+    DetachedArena detach() && {
+        return {.fd = std::move(fd_),
+                .extent_bytes = extent_,
+                .reserve_bytes = slot_.bytes(),
+                .huge_bytes = huge_bytes_,
+                .name = options_.name};
+    }
 
     std::byte* allocate(std::size_t bytes, std::size_t alignment, bool populate) {
         VMCOW_ASSERT(std::has_single_bit(alignment) && alignment <= kHugeBytes);
@@ -128,6 +148,7 @@ public:
             std::make_shared<const Layers>(std::move(base), extent_, std::vector<std::shared_ptr<const Delta>>{}));
     }
 
+    [[nodiscard]] bool is_own() const noexcept { return writable_; }
     [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {slot_.address(), extent_}; }
     [[nodiscard]] std::size_t reserved_bytes() const noexcept { return slot_.bytes(); }
     [[nodiscard]] int fd() const noexcept { return fd_.get(); }
@@ -148,6 +169,16 @@ public:
 private:
     void check(int error, const char* what) const {
         if (error != 0) sys::throw_error(error, std::string(what) + " image '" + options_.name + "'");
+    }
+
+    /// Of a file that came from elsewhere. Throws: std::system_error -- EBADMSG.
+    [[nodiscard]] std::size_t checked_file_bytes() const {
+        if (!sys::is_fillable(fd_.get()))
+            sys::throw_error(EBADMSG, "adopt image '" + options_.name + "': not to be filled");
+        const std::uint64_t bytes = sys::file_bytes(fd_.get());
+        const bool fits = bytes % kPageBytes == 0 && bytes >= extent_ && bytes <= slot_.bytes();
+        if (!fits) sys::throw_error(EBADMSG, "adopt image '" + options_.name + "': not of its size");
+        return bytes;
     }
 
     /// Under fork_lock in the caller: a child that was forked between the two calls would keep the file from being
@@ -312,6 +343,7 @@ private:
     }
 
     [[nodiscard]] PageChanges changes() const override {
+        if (writable_) return {};
         const std::vector<PageRun> runs = private_runs();
         if (runs.empty()) return {};
         const FileCopy file(*this);
@@ -351,6 +383,7 @@ private:
     int collapse_error_ = 0;
 };
 
+Arena::Arena(std::unique_ptr<Image> image) noexcept : image_(std::move(image)) {}
 Arena::Arena(ArenaOptions options) : image_(std::make_unique<Image>(std::move(options))) {}
 Arena::Arena(Arena&& other) noexcept = default;
 
@@ -410,6 +443,17 @@ Snapshot Arena::freeze() && {
     image_.reset();
     return frozen;
 }
+
+DetachedArena Arena::detach() && {
+    VMCOW_ASSERT(owned().is_own());
+    DetachedArena detached = std::move(owned()).detach();
+    image_.reset();  // with its mapping
+    return detached;
+}
+
+Arena Arena::adopt(DetachedArena detached) { return Arena(std::make_unique<Image>(std::move(detached))); }
+
+bool Arena::is_own() const noexcept { return image_->is_own(); }
 
 std::size_t Arena::checked_bytes(std::size_t count, std::size_t each) {
     if (count > std::numeric_limits<std::size_t>::max() / each) {

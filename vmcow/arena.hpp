@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "vmcow/snapshot.hpp"
+#include "vmcow/sys/fd.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow {
@@ -31,6 +32,15 @@ struct ImagePages {
     std::uint64_t huge_bytes = 0;   ///< in 2 MiB pages
     std::uint64_t small_bytes = 0;  ///< in 4 KiB pages, as far as they exist
     int collapse_error = 0;         ///< the errno with which the kernel last refused a huge page, or 0
+};
+
+/// An arena on its way to another process. Nothing of it is mapped where it comes from, nor yet anywhere else.
+struct DetachedArena {
+    sys::UniqueFd fd;
+    std::uint64_t extent_bytes = 0;
+    std::uint64_t reserve_bytes = 0;
+    std::uint64_t huge_bytes = 0;  ///< of the file, in 2 MiB pages
+    std::string name;
 };
 
 /// Somebody in another process who may still have an arena mapped and writable that was moved there and back. It is
@@ -98,6 +108,17 @@ public:
     /// Threads: others can read the image meanwhile.
     [[nodiscard]] Snapshot freeze() &&;
 
+    /// Gives the file away, for another process to `adopt`: the only one that has it then.
+    /// Pre:    `is_own()`. Cost: an unmapping; nothing is copied or sealed.
+    [[nodiscard]] DetachedArena detach() &&;
+    /// Goes on with an arena that another process has detached, in place. The sizes are checked; that the other one
+    /// has kept no mapping and does not cut the file is a matter of trust, which `freeze` does not need.
+    /// Throws: std::system_error -- EBADMSG: that is no file to be filled, or shorter than it should be; ENOMEM.
+    /// Cost:    a mapping, and a fault for each 2 MiB that is touched.
+    [[nodiscard]] static Arena adopt(DetachedArena detached);
+    /// False in a function process for an arena of its caller's, of which it has a private copy.
+    [[nodiscard]] bool is_own() const noexcept;
+
     /// For those who map the arena in another process: a number that changes whenever the file behind it grows, and
     /// that no other image has; where it lies and how many bytes can be mapped; a descriptor that cannot be used for
     /// writing; something that expires with the image.
@@ -119,6 +140,8 @@ public:
 
 private:
     class Image;
+
+    explicit Arena(std::unique_ptr<Image> image) noexcept;
 
     /// The image, with nobody else able to write to it.
     [[nodiscard]] Image& owned() const noexcept;

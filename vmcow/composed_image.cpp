@@ -30,16 +30,20 @@ std::vector<PageRun> ComposedImage::private_runs(sys::PageScanMethod method) con
     return runs;
 }
 
+const std::vector<PageRun>& ComposedImage::private_before() const noexcept {
+    return committed_ ? at_commit_ : layers_->placed();
+}
+
 std::vector<PageRun> ComposedImage::copied_runs(sys::PageScanMethod method) const {
-    return subtract(private_runs(method), layers_->placed());
+    return subtract(private_runs(method), private_before());
 }
 
 PageChanges ComposedImage::changes(sys::PageScanMethod method) const {
     if (!writable_) return {};
     const auto before = [&](PageIndex page) { return layers_->page(page); };
     PageChanges changes = compare_runs(copied_runs(method), data(), before);
-    // A page that was placed is private from the start: writing to it copies no page, but it changes bytes.
-    changes.changed_bytes += compare_runs(layers_->placed(), data(), before).changed_bytes;
+    // Writing to a page that was private from the start copies no page, but it changes bytes.
+    changes.changed_bytes += compare_runs(private_before(), data(), before).changed_bytes;
     return changes;
 }
 
@@ -48,8 +52,12 @@ bool ComposedImage::differs(PageIndex page) const noexcept {
 }
 
 std::shared_ptr<const Layers> ComposedImage::capture(Layers::DeltaMaker make) const {
+    return capture(private_runs(sys::best_page_scan()), make);
+}
+
+std::shared_ptr<const Layers> ComposedImage::capture(const std::vector<PageRun>& runs, Layers::DeltaMaker make) const {
     std::vector<PageIndex> changed;
-    for (const PageRun& run : private_runs(sys::best_page_scan())) {
+    for (const PageRun& run : runs) {
         for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
             if (differs(page)) changed.push_back(page);
         }
@@ -59,7 +67,12 @@ std::shared_ptr<const Layers> ComposedImage::capture(Layers::DeltaMaker make) co
         changed, [&](std::size_t i) { return data() + changed[i].byte_offset(); }, make, extent_bytes_);
 }
 
-void ComposedImage::commit() { layers_ = capture(Delta::stored_copy_of); }
+void ComposedImage::commit() {
+    std::vector<PageRun> runs = private_runs(sys::best_page_scan());
+    layers_ = capture(runs, Delta::stored_copy_of);
+    at_commit_ = std::move(runs);
+    committed_ = true;
+}
 
 void ComposedImage::grow(std::uint64_t extent_bytes) {
     const std::size_t mapped = std::max(mapped_bytes_, round_up(extent_bytes, kPageBytes));
@@ -86,6 +99,7 @@ void ComposedImage::reset() {
     if (error != 0) sys::throw_error(error, "map a view of image '" + layers_->base().name() + "'");
     mapped_bytes_ = mapped;
     extent_bytes_ = layers_->extent_bytes();
+    committed_ = false;
 }
 
 void ComposedImage::make_read_only() {
@@ -114,6 +128,7 @@ int ComposedImage::compose_again() noexcept {
     std::swap(layers_, for_child_);
     parked_.swap(mapped_);  // nothing is freed here (I7)
     mapped_ = layers_;
+    committed_ = false;
     if (const int error = layers_->map_at(data()); error != 0) return error;
     return writable_ ? 0 : sys::make_read_only(data(), mapped_bytes_);
 }

@@ -49,6 +49,11 @@ private:
 
     [[nodiscard]] WritableRange writable() const noexcept override;
 
+    /// The pages that were private before anything was written that counts now.
+    [[nodiscard]] const std::vector<PageRun>& private_before() const noexcept;
+    /// The same of the private pages that were found already.
+    [[nodiscard]] std::shared_ptr<const Layers> capture(const std::vector<PageRun>& runs,
+                                                        Layers::DeltaMaker make) const;
     [[nodiscard]] std::vector<PageRun> private_runs(sys::PageScanMethod method) const;
     [[nodiscard]] bool differs(PageIndex page) const noexcept;
 
@@ -61,6 +66,8 @@ private:
     std::size_t mapped_bytes_;
     bool writable_ = true;
     std::shared_ptr<const Layers> for_child_;
+    std::vector<PageRun> at_commit_;  // the private pages at the last commit; void in a child and after a reset
+    bool committed_ = false;
 };
 
 }  // namespace vmcow

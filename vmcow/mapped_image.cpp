@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <mutex>
+#include <system_error>
 
 #include "vmcow/fork_lock.hpp"
 #include "vmcow/slot.hpp"
@@ -12,6 +13,14 @@ namespace vmcow {
 namespace {
 
 MappedImage* first_image = nullptr;  // under fork_lock
+
+/// In a function process that counts: what images that have ended had copied, or why that is not known.
+struct Ended {
+    bool counted = false;
+    PageChanges changes;
+    std::error_code refusal;
+};
+Ended ended;  // under fork_lock
 
 }  // namespace
 
@@ -36,9 +45,18 @@ void MappedImage::enlist() {
 
 void MappedImage::delist() noexcept {
     const std::scoped_lock lock(fork_lock());
+    if (ended.counted) note_end();
     if (next_ != nullptr) next_->previous_ = previous_;
     (previous_ != nullptr ? previous_->next_ : first_image) = next_;
     enlisted_ = false;
+}
+
+void MappedImage::note_end() noexcept {
+    try {
+        ended.changes += changes();
+    } catch (const std::system_error& error) {
+        ended.refusal = error.code();
+    }
 }
 
 void MappedImage::reserve_all_again() noexcept {
@@ -52,6 +70,7 @@ void MappedImage::reserve_all_again() noexcept {
 void abandon_inherited_images() {
     const std::scoped_lock lock(fork_lock());
     first_image = nullptr;
+    ended = {};
     Slot::leave_inherited_to_claims();
 }
 
@@ -82,6 +101,9 @@ int ImagesInFork::map_again() noexcept {
     for (MappedImage* image = first_image; image != nullptr; image = image->next_) {
         if (const int error = image->compose_again(); error != 0) return error;
     }
+    ended.counted = true;
+    ended.changes = {};
+    ended.refusal.clear();
     return 0;
 }
 
@@ -94,7 +116,8 @@ std::vector<WritableRange> ImagesInFork::writable() const {
 }
 
 PageChanges ImagesInFork::changes() const {
-    PageChanges sum;
+    if (ended.refusal) throw std::system_error(ended.refusal, "count the pages of an image that has ended");
+    PageChanges sum = ended.changes;
     for (const MappedImage* image = first_image; image != nullptr; image = image->next_) sum += image->changes();
     return sum;
 }

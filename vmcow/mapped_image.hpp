@@ -36,7 +36,7 @@ struct WritableRange {
 ///     caller  before_fork()       a view freezes what it changed, so that the child can be given it
 ///     child   map_file_again()    at the same addresses; an arena becomes a private copy, without a writable file
 ///     child   compose_again()     views of several layers
-///     child   changes()           what the child's function copied
+///     child   changes()           what the child's function copied; also asked when one of them ends there
 ///     caller  forget_fork()
 ///
 /// Any other forked child has nothing there, but the addresses stay reserved in it: its heap must not grow into a range
@@ -65,6 +65,7 @@ private:
     friend void abandon_inherited_images();
 
     static void reserve_all_again() noexcept;
+    void note_end() noexcept;
 
     virtual void before_fork() {}
     virtual void forget_fork() noexcept {}
@@ -105,8 +106,8 @@ public:
     /// In the child, first thing: 0 or the errno of the mapping that failed; EEXIST when a fork handler has put
     /// something where an image was, which is not taken away. Async-signal-safe (I7). Cost: 3 µs an image.
     [[nodiscard]] int map_again() noexcept;
-    /// In the child, last thing: the sum over all images.
-    /// Throws: std::system_error -- no page scan.
+    /// In the child, last thing: the sum over all images, those that have ended there meanwhile too.
+    /// Throws: std::system_error -- no page scan, now or when one of them ended.
     [[nodiscard]] PageChanges changes() const;
     /// In the caller: what the child can write to.
     [[nodiscard]] std::vector<WritableRange> writable() const;

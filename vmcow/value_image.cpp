@@ -135,6 +135,12 @@ std::optional<Arena> ValueImage::take_arena() {
     return std::move(*arena);
 }
 
+std::optional<Arena> ValueImage::take_own_arena() {
+    VMCOW_ASSERT(!is_being_edited() && "a value cannot be given away while it is being edited");
+    const auto* const arena = std::get_if<Arena>(&content_);
+    return arena != nullptr && arena->is_own() ? take_arena() : std::nullopt;
+}
+
 PageChanges ValueImage::changes() const {
     const std::scoped_lock lock(mutex_);
     const auto* const view = std::get_if<PrivateView>(&content_);

@@ -68,6 +68,8 @@ public:
     [[nodiscard]] const Arena* arena(std::unique_lock<std::recursive_mutex>& lock) const;
     /// Takes the arena out; nullopt if it is none. Nothing else can be done with this object then.
     [[nodiscard]] std::optional<Arena> take_arena();
+    /// The same for one whose file can be given away; nullopt in a function process for its caller's.
+    [[nodiscard]] std::optional<Arena> take_own_arena();
 
     /// What was copied by writes, if it is a private view; nothing otherwise. Cost: a page scan.
     [[nodiscard]] PageChanges changes() const;

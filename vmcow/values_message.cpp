@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -25,6 +26,18 @@ struct Header {
 struct Record {
     std::uint64_t type = 0;
     SnapshotRecord snapshot;
+};
+
+constexpr std::uint64_t kArenaMagic = 0x314e4541564d56;  // "VMVAEN1"
+
+/// All of a message that gives an arena away.
+struct ArenaRecord {
+    std::uint64_t magic = kArenaMagic;
+    std::uint64_t type = 0;
+    std::uint64_t extent_bytes = 0;
+    std::uint64_t reserve_bytes = 0;
+    std::uint64_t huge_bytes = 0;
+    std::array<char, 64> name{};  // zero-terminated, cut off where it is longer
 };
 
 static_assert(std::is_trivially_copyable_v<Header> && std::is_trivially_copyable_v<Record>);
@@ -54,6 +67,22 @@ std::size_t checked_count(const std::vector<std::byte>& bytes) {
     const std::size_t records = bytes.size() - sizeof(Header);
     if (records % sizeof(Record) != 0 || records / sizeof(Record) != header.count) malformed("not as many as it says");
     return header.count;
+}
+
+bool holds_arena(const std::vector<std::byte>& bytes) {
+    return bytes.size() >= sizeof(kArenaMagic) && read_at<std::uint64_t>(bytes, 0) == kArenaMagic;
+}
+
+TypedArena unpack_arena(sys::Message message) {
+    if (message.bytes.size() != sizeof(ArenaRecord) || message.fds.size() != 1) malformed("no arena and its file");
+    auto record = read_at<ArenaRecord>(message.bytes, 0);
+    record.name.back() = '\0';
+    return {Arena::adopt({.fd = std::move(message.fds.front()),
+                          .extent_bytes = record.extent_bytes,
+                          .reserve_bytes = record.reserve_bytes,
+                          .huge_bytes = record.huge_bytes,
+                          .name = record.name.data()}),
+            record.type};
 }
 
 }  // namespace
@@ -94,6 +123,18 @@ void send_values(int socket, std::span<const TypedSnapshot> values, SentFiles* s
     for (std::size_t i = 0; i < packed.size(); ++i) sent->add(values[i].snapshot, std::move(packed[i].fds));
 }
 
+void send_arena(int socket, TypedArena value) {
+    const DetachedArena detached = std::move(value.arena).detach();
+    ArenaRecord record{.type = value.type,
+                       .extent_bytes = detached.extent_bytes,
+                       .reserve_bytes = detached.reserve_bytes,
+                       .huge_bytes = detached.huge_bytes,
+                       .name = {}};
+    detached.name.copy(record.name.data(), record.name.size() - 1);
+    const std::array fds{detached.fd.get()};
+    sys::send_message(socket, std::as_bytes(std::span(&record, 1)), fds);
+}
+
 std::vector<TypedSnapshot> unpack_values(sys::Message message, const SentFiles* sent) {
     const std::size_t count = checked_count(message.bytes);
     std::size_t next = 0;
@@ -108,6 +149,13 @@ std::vector<TypedSnapshot> unpack_values(sys::Message message, const SentFiles* 
     }
     if (next != message.fds.size()) malformed("more files than it should hold");
     return values;
+}
+
+TypedImage unpack_image(sys::Message message) {
+    if (holds_arena(message.bytes)) return unpack_arena(std::move(message));
+    std::vector<TypedSnapshot> values = unpack_values(std::move(message));
+    if (values.size() != 1) malformed("not one value");
+    return std::move(values.front());
 }
 
 }  // namespace vmcow

@@ -10,6 +10,15 @@
 #include "vmcow/sys/error.hpp"
 
 namespace vmcow::sys {
+namespace {
+
+/// A memfd of hugetlb pages carries seals too; reading it is SIGBUS when their pool is empty.
+bool is_ordinary_memory(int fd) noexcept {
+    struct statfs filesystem {};
+    return ::fstatfs(fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC;
+}
+
+}  // namespace
 
 int immutable_seals() noexcept { return F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL; }
 
@@ -33,10 +42,14 @@ void seal_memfd(int fd, const std::string& name) {
 
 bool is_immutable(int fd) noexcept {
     const int seals = ::fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & immutable_seals()) != immutable_seals()) return false;
-    // A memfd of hugetlb pages carries seals too; reading it is SIGBUS when their pool is empty.
-    struct statfs filesystem {};
-    return ::fstatfs(fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC;
+    return seals >= 0 && (seals & immutable_seals()) == immutable_seals() && is_ordinary_memory(fd);
+}
+
+bool is_fillable(int fd) noexcept {
+    constexpr int kForbidding = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+    const int seals = ::fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & kForbidding) != 0) return false;
+    return (::fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR && is_ordinary_memory(fd);
 }
 
 std::uint64_t file_bytes(int fd) {

@@ -26,6 +26,9 @@ void seal_memfd(int fd, const std::string& name);
 /// True for a memfd of ordinary memory that carries all of `immutable_seals`; false for any other descriptor.
 [[nodiscard]] bool is_immutable(int fd) noexcept;
 
+/// True for a memfd of ordinary memory that can be written to, resized and sealed through this descriptor.
+[[nodiscard]] bool is_fillable(int fd) noexcept;
+
 /// The size in bytes. Throws: std::system_error -- EBADF.
 [[nodiscard]] std::uint64_t file_bytes(int fd);
 

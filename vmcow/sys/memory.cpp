@@ -71,6 +71,11 @@ std::byte* reserve(std::size_t bytes) noexcept {
     return start + skipped;
 }
 
+void* map_shared_memory(std::size_t bytes) noexcept {
+    void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return at == MAP_FAILED ? nullptr : at;
+}
+
 int unmap(void* address, std::size_t bytes) noexcept { return errno_of(::munmap(address, bytes)); }
 
 int keep_out_of_children(void* address, std::size_t bytes) noexcept {

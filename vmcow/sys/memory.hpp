@@ -37,6 +37,10 @@ enum class MapMode {
 /// Reserves `bytes` of address space, aligned to 2 MiB, anywhere; nullptr when there is none (errno is set).
 [[nodiscard]] std::byte* reserve(std::size_t bytes) noexcept;
 
+/// Zeroed memory that this process shares with those forked from it; nullptr when there is none (errno is set).
+/// Source: mmap(2) MAP_SHARED, MAP_ANONYMOUS.
+[[nodiscard]] void* map_shared_memory(std::size_t bytes) noexcept;
+
 /// Gives a range back to the kernel. Returns 0 or the errno.
 [[nodiscard]] int unmap(void* address, std::size_t bytes) noexcept;
 
