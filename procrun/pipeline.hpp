@@ -68,6 +68,9 @@ struct StageReport {
     /// are forked from this process (LauncherKind::fork): its own peak would be in it. Of a function stage, with the
     /// pages that it shares with this process.
     std::optional<std::uint64_t> peak_bytes;
+    /// Pages that a function stage has copied by writing (ValueTraffic::changes). Unknown of a program: none of its
+    /// memory is there any more when it has ended, and `vmcow watch` looks before that.
+    std::optional<std::uint64_t> copied_pages;
     StageShares shares;  ///< how it spent its time
     /// Capacity of the pipe to the next stage, as granted; nullopt for the last.
     std::optional<std::uint64_t> pipe_bytes;

@@ -257,6 +257,7 @@ void MixedRun::take_replies() {
         // How it was ended says more than what it could still send.
         if (reply.outcome && report.outcome.kind == OutcomeKind::exited) report.outcome = *std::move(reply.outcome);
         result_.traffic_[i] = reply.traffic;
+        if (reply.traffic && reply.traffic->changes) report.copied_pages = reply.traffic->changes->copied.value;
     }
 }
 

@@ -5,16 +5,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "pipes/pipe.hpp"
+#include "procrun/launcher.hpp"
 #include "procrun/pipeline_text.hpp"
 #include "procrun/program.hpp"
 #include "procrun/stage_meter.hpp"
@@ -217,6 +221,42 @@ TEST(PipelineTest, WriterThatNobodyReadsAnyMoreIsEndedAndExcused) {
     const PipelineReport report = run("yes | cat | head -n 1 > /dev/null");
     EXPECT_EQ(outcomes_of(report), (std::vector<std::string>{"killed by SIGPIPE", "killed by SIGPIPE", "exit 0"}));
     EXPECT_EQ(report.status, 0);
+}
+
+/// VMCOW_PIPELINES, or so many that nobody waits for them.
+int pipelines_in_a_row() {
+    const char* const wanted = std::getenv("VMCOW_PIPELINES");
+    return wanted != nullptr ? std::stoi(wanted) : 500;
+}
+
+std::size_t descriptors_of(pid_t pid) {
+    const std::filesystem::directory_iterator all("/proc/" + std::to_string(pid) + "/fd");
+    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+std::size_t children_of(pid_t pid) {
+    const std::string text =
+        read_text_file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children");
+    return static_cast<std::size_t>(std::count(text.begin(), text.end(), ' '));
+}
+
+// The leak guard looks at this process; what the launcher keeps would be just as fatal after some thousand.
+TEST(PipelineTest, PipelinesInARowLeaveThisProcessAndTheLauncherAsTheyWere) {
+    procrun::Launcher launcher;
+    const auto once = [&] {
+        const PipelineReport report = run("true | sh -c 'exit 3' | true", {.launcher = &launcher});
+        ASSERT_EQ(outcomes_of(report), (std::vector<std::string>{"exit 0", "exit 3", "exit 0"}));
+    };
+    once();
+    const std::size_t ours = descriptors_of(getpid());
+    const std::size_t its = descriptors_of(launcher.pid());
+    const std::size_t children = children_of(getpid());
+    for (int i = 0; i < pipelines_in_a_row() && !HasFatalFailure(); ++i) once();
+    EXPECT_EQ(descriptors_of(getpid()), ours);
+    // It forgets those of a pipeline that has ended when it starts the next one.
+    EXPECT_LE(descriptors_of(launcher.pid()), its + 3);
+    EXPECT_EQ(children_of(getpid()), children);
+    EXPECT_EQ(children_of(launcher.pid()), 0U);
 }
 
 // ---- redirections

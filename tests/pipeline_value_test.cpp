@@ -223,6 +223,7 @@ TEST(StageChangesTest, PagesOfAValueThatIsEditedAndDroppedAreCounted) {
     const PipelineResult result = pipeline.run();
     ASSERT_TRUE(result.ok());
     EXPECT_EQ(copied_by(result, dropping), PageCount{30});
+    EXPECT_EQ(result.stage(dropping).copied_pages, 30U);
     EXPECT_EQ(result.traffic(dropping)->changes->identical, PageCount{0});
 }
 

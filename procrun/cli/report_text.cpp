@@ -169,6 +169,7 @@ std::string json_of(const PipelineReport& report) {
                           {"waiting_share", json_of(stage.shares.waiting)},
                           {"minor_faults", json_of(stage.minor_faults)},
                           {"major_faults", json_of(stage.major_faults)},
+                          {"copied_pages", json_of(stage.copied_pages)},
                           {"readers", readers},
                           {"pipe_bytes", json_of(stage.pipe_bytes)},
                           {"memory_limit_by", memory_limit_by(stage)},
