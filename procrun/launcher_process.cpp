@@ -46,9 +46,11 @@ constexpr std::size_t kChildStackBytes = std::size_t{64} << 10;
 constexpr const char* kEndedMeanwhile = "the launcher ended while it started a program";
 constexpr unsigned kMemfdExec = 0x10;  // MFD_EXEC, Linux 6.3
 
-// What the kernel says where it does not execute memfds, or one of the calls is filtered.
+// What the kernel says where it does not execute memfds, or one of the calls is filtered, or a limit of this process's
+// files (RLIMIT_FSIZE) is smaller than the launcher.
 bool is_refusal(int error) {
-    return error == EACCES || error == EPERM || error == ENOSYS || error == EINVAL || error == ENOEXEC;
+    return error == EACCES || error == EPERM || error == ENOSYS || error == EINVAL || error == ENOEXEC ||
+           error == EFBIG;
 }
 
 // Executable though vm.memfd_noexec be 1. Kernels that do not know the flag make every memfd executable.

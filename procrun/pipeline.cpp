@@ -66,7 +66,7 @@ private:
     void start_all() {
         std::size_t next = 0;
         try {
-            if (options_.job_control) stages_.begin_job();
+            stages_.begin_job();
             UniqueFd input;
             for (; next < text_.stages.size(); ++next) {
                 if (auto outcome = start_stage(next, input)) return refuse(report_, next, *std::move(outcome));

@@ -38,6 +38,9 @@ struct PipelineOptions {
     std::vector<vmcow::TypedSnapshot> values{};
     /// Takes part in a shell's job control, as TerminalJob says. For processes with one thread.
     bool job_control = false;
+    /// When the pipeline is stopped, what its stages have started and what has left its process group is stopped too
+    /// (StrayProcesses): meanwhile this process gets all orphans below it. For processes that start nothing else.
+    bool stop_strays = false;
     /// Told what can be seen of the stages, every `sample_every` at most as often; once more when all have ended.
     std::function<void(const PipelineSample&)> on_sample{};
     std::chrono::nanoseconds sample_every = std::chrono::milliseconds{100};

@@ -79,7 +79,7 @@ void MixedRun::start_all() {
     const std::scoped_lock lock(vmcow::fork_lock());
     std::size_t next = 0;
     try {
-        if (options_.job_control) running_.begin_job();
+        running_.begin_job();
         wiring_ = Wiring::open(shapes_, options_.pipe_bytes);
         for (; next < shapes_.size(); ++next) {
             if (auto outcome = start_stage(next)) {

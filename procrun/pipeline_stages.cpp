@@ -2,10 +2,13 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <csignal>
 #include <utility>
 
 #include "procrun/input_progress.hpp"
+#include "procrun/launcher.hpp"
+#include "procrun/pipeline_start.hpp"
 #include "procrun/poll_until.hpp"
 
 namespace procrun {
@@ -13,6 +16,11 @@ namespace procrun {
 PipelineStages::PipelineStages(std::size_t shown, std::size_t hidden, const PipelineOptions& options)
     : options_(options), stages_(shown + hidden) {
     sample_.stages.resize(shown);
+}
+
+void PipelineStages::begin_job() {
+    if (options_.job_control) job_ = std::make_unique<TerminalJob>();
+    if (options_.stop_strays) strays_ = std::make_unique<StrayProcesses>();
 }
 
 void PipelineStages::began(std::size_t index, StageProcess stage) {
@@ -54,6 +62,7 @@ void PipelineStages::wait_once(std::span<StageReport> reports, std::span<Attende
             stages_[index]->look_at_limits();
         }
     }
+    if (strays_) reap_strays();
     if (pace_.due(Clock::now())) look_at_states();
     if (entries[stages + 1].revents != 0) {
         stopped_ = true;
@@ -87,6 +96,7 @@ void PipelineStages::give_sample() {
 }
 
 void PipelineStages::end(bool with_sample) {
+    strays_.reset();
     job_.reset();
     if (options_.on_sample && with_sample) give_sample();
 }
@@ -108,6 +118,7 @@ void PipelineStages::check_deadlines() {
         for (auto& stage : stages_) {
             if (stage) stage->kill();
         }
+        signal_strays(SIGKILL);
         kill_at_ = Deadline::never();
     }
 }
@@ -119,6 +130,7 @@ void PipelineStages::stop_all() {
     if (running_ > 0) {
         signal_group(SIGTERM);
         signal_group(SIGCONT);
+        signal_strays(SIGTERM);
     }
     stopping_ = true;
     kill_at_ = Deadline::in(options_.grace);
@@ -127,10 +139,25 @@ void PipelineStages::stop_all() {
 /// Pre: one of the group has not been reaped, or the number could be another's.
 void PipelineStages::signal_group(int number) const { (void)kill(-group_, number); }
 
+void PipelineStages::signal_strays(int number) const {
+    if (strays_) strays_->signal(number, group_, launcher_of(options_).pid());
+}
+
+void PipelineStages::reap_strays() const {
+    strays_->reap_ended([this](pid_t pid) {
+        const bool is_stage = std::any_of(stages_.begin(), stages_.end(),
+                                          [&](const auto& stage) { return stage && stage->pid() == pid; });
+        return is_stage || pid == launcher_of(options_).pid();
+    });
+}
+
 void PipelineStages::reap(std::size_t index, StageReport& report) {
     --running_;
     // The last one of the group, as long as there is one to name it.
-    if (running_ == 0 && stopping_) signal_group(SIGKILL);
+    if (running_ == 0 && stopping_) {
+        signal_group(SIGKILL);
+        signal_strays(SIGKILL);
+    }
     if (index < sample_.stages.size()) sample_.stages[index].view = stages_[index]->view();
     StageProcess ended = *std::exchange(stages_[index], std::nullopt);
     ended.reap(report);

@@ -14,6 +14,7 @@
 #include "procrun/look_pace.hpp"
 #include "procrun/pipeline.hpp"
 #include "procrun/stage_process.hpp"
+#include "procrun/stray_processes.hpp"
 #include "procrun/terminal_job.hpp"
 
 namespace procrun {
@@ -41,8 +42,9 @@ public:
     /// So many stages that samples show, and behind them some that they do not. `options` lives longer.
     PipelineStages(std::size_t shown, std::size_t hidden, const PipelineOptions& options);
 
-    /// Takes part in job control from here on. Throws: std::system_error -- EMFILE, ENFILE.
-    void begin_job() { job_ = std::make_unique<TerminalJob>(); }
+    /// Before the first stage is started: takes part in job control from here on, and keeps an eye on strays, where the
+    /// options say so. Throws: std::system_error -- EMFILE, ENFILE.
+    void begin_job();
     /// The terminal that the first stage's group gets; -1: none.
     [[nodiscard]] int terminal_to_hand_over() const noexcept { return job_ ? job_->terminal_to_hand_over() : -1; }
     void began(std::size_t index, StageProcess stage);
@@ -79,11 +81,14 @@ private:
     void attend_to_terminal();
     void check_deadlines();
     void signal_group(int number) const;
+    void signal_strays(int number) const;
+    void reap_strays() const;
     void reap(std::size_t index, StageReport& report);
 
     const PipelineOptions& options_;
     std::vector<std::optional<StageProcess>> stages_;
     std::unique_ptr<TerminalJob> job_;
+    std::unique_ptr<StrayProcesses> strays_;
     std::size_t running_ = 0;
     pid_t group_ = 0;
     Clock::time_point started_ = Clock::now();

@@ -316,6 +316,18 @@ TEST(LauncherTest, KernelThatDoesNotExecuteMemfdsIsReportedAndProgramsAreForked)
               tests::kChildExitedWell);
 }
 
+TEST(LauncherTest, WhereItsFileWouldBeTooLargeProgramsAreForked) {
+    EXPECT_EQ(tests::in_child([] {
+                  tests::set_action(SIGXFSZ, SIG_IGN);
+                  const tests::ScopedLimit limit(RLIMIT_FSIZE, 16);
+                  Launcher launcher;
+                  if (launcher.kind() != LauncherKind::fork) return 1;
+                  if (launcher.refusal().find("File too large") == std::string::npos) return 2;
+                  return output_of(launcher, "echo all the same") == "all the same\n" ? 0 : 3;
+              }),
+              tests::kChildExitedWell);
+}
+
 TEST(LauncherTest, NoDescriptorLeftIsEmfileAndTheLauncherStays) {
     Launcher launcher;
     const pid_t before = launcher.pid();

@@ -234,10 +234,13 @@ TEST(ProcrunCommandTest, FileSizeLimitLeavesTheOldReportWhole) {
     const ChildEnd end = tests::in_child([&] {
         const rlimit limit{.rlim_cur = 16, .rlim_max = 16};
         setrlimit(RLIMIT_FSIZE, &limit);
-        execl(PROCRUN_COMMAND, PROCRUN_COMMAND, "run", "--quiet", "--json", path.c_str(), "--", "true", nullptr);
+        const std::string made = folder / "made";
+        execl(PROCRUN_COMMAND, PROCRUN_COMMAND, "run", "--quiet", "--json", path.c_str(), "--", "mkdir", made.c_str(),
+              ":::", "true", nullptr);
         return 127;
     });
     EXPECT_EQ(end, (ChildEnd{1, 0}));
+    EXPECT_TRUE(std::filesystem::exists(folder / "made")) << "the programs run all the same";
     EXPECT_EQ(read_text_file(path), "old");
 }
 

@@ -318,6 +318,33 @@ TEST(StopTest, WhatAStageHasLeftBehindIsStoppedWithIt) {
     EXPECT_EQ(report.at("stages")[1].at("outcome").at("kind"), "deadline_passed");
 }
 
+// A daemon is in no process group of ours, and would keep the pipe open for as long as it likes.
+TEST(StopTest, WhatHasLeftTheProcessGroupIsStoppedToo) {
+    for (const std::string left : {"setsid sleep 1000 & exit 0", "(trap '' TERM; exec setsid sleep 1000) & exit 0"}) {
+        EXPECT_EQ(tests::in_child([&] {
+                      if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return 1;
+                      const auto result = run({"--timeout", "300ms", "--", "sh", "-c", left, ":::", "cat"});
+                      if (result.end != ChildEnd{124, 0}) return 2;
+                      return waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD ? 0 : 3;
+                  }),
+                  tests::kChildExitedWell)
+            << left;
+    }
+}
+
+TEST(StopTest, ADaemonOutlivesAPipelineThatEndsWell) {
+    EXPECT_EQ(tests::in_child([] {
+                  if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return 1;
+                  const std::string daemon = "setsid sleep 1000 < /dev/null > /dev/null 2>&1 & echo $!";
+                  const auto result = run({"--", "sh", "-c", daemon});
+                  if (result.end != tests::kChildExitedWell) return 2;
+                  const pid_t pid = std::stoi(result.out);
+                  if (kill(pid, SIGKILL) != 0) return 3;
+                  return waitpid(pid, nullptr, 0) == pid ? 0 : 4;
+              }),
+              tests::kChildExitedWell);
+}
+
 // Where nobody reaps what is left to init, in a container say, a thousand runs would leave a thousand zombies.
 TEST(StopTest, NoProcessIsLeftToInit) {
     EXPECT_EQ(tests::in_child([] {
