@@ -86,7 +86,7 @@ PipelineReport run_once(const RunPlan& plan, Launcher& launcher, StopSignals& si
                             .pipe_bytes = plan.pipe_bytes,
                             .values = plan.values,
                             .job_control = true,
-        .stop_strays = true,
+                            .stop_strays = true,
                             .on_sample = outputs.on_sample(),
                             .sample_every = outputs.sample_every(),
                             .launcher = &launcher,
