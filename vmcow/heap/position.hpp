@@ -1,0 +1,40 @@
+#pragma once
+
+#include <boost/iterator/iterator_facade.hpp>
+#include <cstddef>
+
+namespace vmcow::heap {
+
+/// An iterator that is a number: the element there, of the object as it is when it is looked at.
+///
+/// What is defined when the object changes: positions stay numbers. Reading one past the end then throws
+/// std::out_of_range, and a loop that has begun ends where the end was when it began. The object must outlive it.
+/// To go over what an object was, go over a copy of it, which costs nothing.
+template <class Owner>
+class Position : public boost::iterator_facade<Position<Owner>, const typename Owner::value_type,
+                                               boost::random_access_traversal_tag> {
+public:
+    Position() = default;
+    Position(const Owner& owner, std::size_t at) noexcept : owner_(&owner), at_(at) {}
+
+    [[nodiscard]] std::size_t index() const noexcept { return at_; }
+
+private:
+    friend class boost::iterator_core_access;
+
+    // NOLINTBEGIN(readability-identifier-naming): the names that iterator_facade calls.
+    [[nodiscard]] const typename Owner::value_type& dereference() const { return owner_->at(at_); }
+    [[nodiscard]] bool equal(const Position& other) const noexcept { return at_ == other.at_; }
+    void increment() noexcept { ++at_; }
+    void decrement() noexcept { --at_; }
+    void advance(std::ptrdiff_t by) noexcept { at_ += static_cast<std::size_t>(by); }
+    [[nodiscard]] std::ptrdiff_t distance_to(const Position& other) const noexcept {
+        return static_cast<std::ptrdiff_t>(other.at_ - at_);
+    }
+    // NOLINTEND(readability-identifier-naming)
+
+    const Owner* owner_ = nullptr;
+    std::size_t at_ = 0;
+};
+
+}  // namespace vmcow::heap
