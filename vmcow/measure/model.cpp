@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "vmcow/measure/index_set.hpp"
 #include "vmcow/measure/occupancy.hpp"
 #include "vmcow/sys/error.hpp"
 
@@ -47,6 +48,16 @@ Expectation count_stride(const Workload& workload, std::uint64_t block_bytes) {
     return counter.exactly();
 }
 
+Expectation count_trace(const Workload& workload, std::uint64_t block_bytes) {
+    IndexSet touched((workload.size_bytes - 1) / block_bytes + 1);
+    std::uint64_t count = 0;
+    for (const TracedWrite& write : workload.trace->writes().first(workload.writes)) {
+        const std::uint64_t first = write.offset / block_bytes;
+        count += touched.add(first, (write.offset + write.bytes - 1) / block_bytes - first + 1);
+    }
+    return {static_cast<double>(count), 0.0};
+}
+
 }  // namespace
 
 Expectation expect_copied(const Workload& workload, std::uint64_t block_bytes) {
@@ -56,6 +67,8 @@ Expectation expect_copied(const Workload& workload, std::uint64_t block_bytes) {
             return count_sequential(workload, block_bytes);
         case Pattern::stride:
             return count_stride(workload, block_bytes);
+        case Pattern::trace:
+            return count_trace(workload, block_bytes);
         case Pattern::uniform:
             if (!workload.aligned) return expect_uniform(workload, block_bytes);
             break;

@@ -31,10 +31,11 @@ struct Expectation {
 /// in R bytes, p = (b+w-1)/(R-w+1). Differences of probabilities are taken with expm1 and log1p, so that neither 10^9
 /// writes nor 10^8 blocks use up the digits.
 ///
-/// Sequential writes and strides are counted.
+/// Sequential writes, strides and traces are counted.
 ///
 /// Pre:  the workload is valid; `block_bytes` > 0.
-/// Cost: uniform, starting anywhere: O(w/b). Sequential: O(1). Stride: O(slots). Otherwise O(R/b (1+w/b)), and the
+/// Cost: uniform, starting anywhere: O(w/b). Sequential: O(1). Stride: O(slots). Trace: a bit
+///       for each block. Otherwise O(R/b (1+w/b)), and the
 ///       deviation is not computed past 2^24 pairs of neighbours. Zipf needs 8 bytes a page of the image.
 [[nodiscard]] Expectation expect_copied(const Workload& workload, std::uint64_t block_bytes = kPageBytes);
 

@@ -163,6 +163,7 @@ public:
             case Pattern::uniform:
             case Pattern::sequential:
             case Pattern::stride:
+            case Pattern::trace:
                 break;
         }
         return ratio(to - from, starts_.count);

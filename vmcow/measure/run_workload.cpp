@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "vmcow/measure/index_set.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/faults.hpp"
 #include "vmcow/sys/proc_field.hpp"
@@ -84,46 +85,22 @@ TimedWrites apply(const Workload& workload, std::byte* image) noexcept {
     for (std::uint64_t i = 0; i < workload.writes; ++i) {
         const Write write = sequence.next();
         const std::uint64_t flipped = write.same ? 0 : ~std::uint64_t{0};
-        for (std::uint64_t at = 0; at < workload.write_bytes; at += kWordBytes) {
+        for (std::uint64_t at = 0; at < write.bytes; at += kWordBytes) {
             const std::uint64_t offset = write.offset + at;
-            store(image + offset, content_at(offset) ^ flipped, std::min(kWordBytes, workload.write_bytes - at));
+            store(image + offset, content_at(offset) ^ flipped, std::min(kWordBytes, write.bytes - at));
         }
     }
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     return {sys::fault_counts().minor - faults_before, seconds.count()};
 }
 
-/// A set of byte offsets.
-class ByteSet {
-public:
-    explicit ByteSet(std::uint64_t bytes) : words_((bytes - 1) / 64 + 1) {}
-
-    /// Adds `count` bytes from `offset` on; returns how many of them are new.
-    std::uint64_t add(std::uint64_t offset, std::uint64_t count) noexcept {
-        std::uint64_t added = 0;
-        while (count > 0) {
-            const std::uint64_t bit = offset % 64;
-            const std::uint64_t here = std::min(count, 64 - bit);
-            const std::uint64_t mask = (~std::uint64_t{0} >> (64 - here)) << bit;
-            std::uint64_t& word = words_[offset / 64];
-            added += static_cast<std::uint64_t>(std::popcount(mask & ~word));
-            word |= mask;
-            offset += here;
-            count -= here;
-        }
-        return added;
-    }
-
-private:
-    std::vector<std::uint64_t> words_;
-};
-
 std::uint64_t count_distinct(const Workload& workload) {
-    ByteSet written(workload.size_bytes);
+    IndexSet written(workload.size_bytes);
     WriteSequence sequence(workload);
     std::uint64_t distinct = 0;
     for (std::uint64_t i = 0; i < workload.writes; ++i) {
-        distinct += written.add(sequence.next().offset, workload.write_bytes);
+        const Write write = sequence.next();
+        distinct += written.add(write.offset, write.bytes);
     }
     return distinct;
 }
@@ -132,6 +109,15 @@ std::uint64_t count_distinct(const Workload& workload) {
 /// on the image alone, and the memory for the copies, which a virtual machine that never touched it before pays three
 /// times as much for. In a view of its own, so that the page tables it makes are not those that are counted.
 void warm_up(const Workload& workload, View view) { static_cast<void>(apply(workload, view.bytes().data())); }
+
+/// More pages than the writes can touch, or all of the image's.
+std::uint64_t most_copies(const Workload& workload, std::uint64_t pages) noexcept {
+    if (workload.pattern == Pattern::trace) {
+        return std::min(workload.logical_bytes() / kPageBytes + 2 * workload.writes, pages);
+    }
+    const std::uint64_t pages_a_write = (workload.write_bytes - 1) / kPageBytes + 2;
+    return workload.writes < pages / pages_a_write ? workload.writes * pages_a_write : pages;
+}
 
 std::optional<std::uint64_t> page_table_bytes() { return sys::read_proc_bytes("/proc/self/status", "VmPTE"); }
 
@@ -173,8 +159,7 @@ WorkloadRun run_workload(const Workload& workload, const RunOptions& options) {
 
 std::uint64_t memory_needed(const Workload& workload) noexcept {
     const std::uint64_t pages = pages_of(workload.size_bytes).value;
-    const std::uint64_t pages_a_write = (workload.write_bytes - 1) / kPageBytes + 2;
-    const std::uint64_t copies = workload.writes < pages / pages_a_write ? workload.writes * pages_a_write : pages;
+    const std::uint64_t copies = most_copies(workload, pages);
     // Three mappings of the image at eight bytes a page, and as much for the model.
     constexpr std::uint64_t kBytesAPage = 32;
     const std::uint64_t image_bytes = round_up(workload.size_bytes, kHugeBytes);

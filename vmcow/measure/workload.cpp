@@ -4,14 +4,43 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "vmcow/units.hpp"
 
 namespace vmcow::measure {
 namespace {
 
-/// No address space that this runs in holds more, and no sum of sizes below overflows.
-constexpr std::uint64_t kLargestImage = std::uint64_t{1} << 46;
+[[noreturn]] void reject(const std::string& why) { throw std::invalid_argument(why); }
+
+void validate_trace(const Workload& workload) {
+    if (!workload.trace) reject("there is no trace to replay");
+    const auto writes = workload.trace->writes();
+    if (workload.writes > writes.size()) {
+        reject(std::to_string(workload.writes) + " writes are more than the " + std::to_string(writes.size()) +
+               " of the trace");
+    }
+    if (workload.trace->end_bytes() <= workload.size_bytes) return;
+    for (std::size_t i = 0; i < workload.writes; ++i) {
+        const std::uint64_t end = writes[i].offset + writes[i].bytes;
+        if (end <= workload.size_bytes) continue;
+        reject("write " + std::to_string(i + 1) + " of the trace ends at " + std::to_string(end) +
+               ", behind the image of " + std::to_string(workload.size_bytes) + " bytes");
+    }
+}
+
+void validate_generated(const Workload& workload) {
+    if (workload.trace) reject("a trace is replayed or it is not: the pattern is not 'trace'");
+    if (workload.write_bytes == 0) reject("a write of 0 bytes writes nothing");
+    if (workload.write_bytes > workload.size_bytes) {
+        reject("a write of " + std::to_string(workload.write_bytes) + " bytes is larger than the image of " +
+               std::to_string(workload.size_bytes));
+    }
+    if (workload.writes > std::numeric_limits<std::uint64_t>::max() / workload.write_bytes) {
+        reject(std::to_string(workload.writes) + " writes of " + std::to_string(workload.write_bytes) +
+               " bytes are more than 64 bits can count");
+    }
+}
 
 }  // namespace
 
@@ -27,29 +56,43 @@ const char* name_of(Pattern pattern) noexcept {
             return "zipf";
         case Pattern::hot:
             return "hot";
+        case Pattern::trace:
+            return "trace";
     }
     return "unknown";
 }
 
 void Workload::validate() const {
-    const auto reject = [](const std::string& why) { throw std::invalid_argument(why); };
     if (size_bytes == 0) reject("an image of 0 bytes has nothing to write to");
     if (size_bytes > kLargestImage) {
         reject("an image of " + std::to_string(size_bytes) + " bytes is larger than an address space");
     }
     if (writes == 0) reject("0 writes leave nothing to measure");
-    if (write_bytes == 0) reject("a write of 0 bytes writes nothing");
-    if (write_bytes > size_bytes) {
-        reject("a write of " + std::to_string(write_bytes) + " bytes is larger than the image of " +
-               std::to_string(size_bytes));
-    }
-    if (writes > std::numeric_limits<std::uint64_t>::max() / write_bytes) {
-        reject(std::to_string(writes) + " writes of " + std::to_string(write_bytes) +
-               " bytes are more than 64 bits can count");
-    }
     if (!(rewrite_same >= 0 && rewrite_same <= 1)) {
         reject("the share of writes that change nothing is between 0 and 1, not " + std::to_string(rewrite_same));
     }
+    if (pattern == Pattern::trace) {
+        validate_trace(*this);
+    } else {
+        validate_generated(*this);
+    }
+}
+
+std::uint64_t Workload::logical_bytes() const noexcept {
+    if (pattern != Pattern::trace) return writes * write_bytes;
+    std::uint64_t bytes = 0;
+    for (const TracedWrite& write : trace->writes().first(writes)) bytes += write.bytes;
+    return bytes;
+}
+
+Workload replay(std::shared_ptr<const Trace> trace) {
+    const std::uint64_t size_bytes = round_up(trace->end_bytes(), kPageBytes);
+    const std::uint64_t writes = trace->writes().size();
+    return {.size_bytes = size_bytes,
+            .writes = writes,
+            .write_bytes = 0,
+            .pattern = Pattern::trace,
+            .trace = std::move(trace)};
 }
 
 Starts::Starts(const Workload& workload) noexcept
@@ -68,46 +111,75 @@ Stride::Stride(const Workload& workload) noexcept {
     laps = stride_bytes / length;
 }
 
-WriteSequence::WriteSequence(const Workload& workload) noexcept
-    : workload_(workload),
-      starts_(workload),
-      stride_(workload),
-      ranks_(starts_.units),
-      scatter_(starts_.units),
-      places_(workload.seed),
-      sames_(~workload.seed) {}
+SequentialPlaces::SequentialPlaces(const Workload& workload) noexcept
+    : bytes_(workload.write_bytes), places_(workload.size_bytes / workload.write_bytes) {}
 
-Write WriteSequence::next() noexcept {
-    const std::uint64_t offset = next_offset();
-    ++done_;
-    return {offset, workload_.rewrite_same > 0 && unit_real(sames_) < workload_.rewrite_same};
+Place SequentialPlaces::next() noexcept {
+    const std::uint64_t at = at_;
+    at_ = at + 1 == places_ ? 0 : at + 1;
+    return {at * bytes_, bytes_};
 }
 
-std::uint64_t WriteSequence::next_offset() noexcept {
-    switch (workload_.pattern) {
+Place StridePlaces::next() noexcept {
+    const Place place{slot_ * stride_.stride_bytes + lap_ * bytes_, bytes_};
+    if (++slot_ == stride_.slots) {
+        slot_ = 0;
+        lap_ = lap_ + 1 == stride_.laps ? 0 : lap_ + 1;
+    }
+    return place;
+}
+
+RandomPlaces::RandomPlaces(const Workload& workload) noexcept
+    : pattern_(workload.pattern),
+      bytes_(workload.write_bytes),
+      starts_(workload),
+      ranks_(starts_.units),
+      scatter_(starts_.units),
+      engine_(workload.seed) {}
+
+Place RandomPlaces::next() noexcept { return {next_index() * starts_.step_bytes, bytes_}; }
+
+std::uint64_t RandomPlaces::next_index() noexcept {
+    if (pattern_ == Pattern::hot && starts_.hot < starts_.count) {
+        if (bounded(engine_, 10) < Starts::kHotWritesOfTen) return bounded(engine_, starts_.hot);
+        return starts_.hot + bounded(engine_, starts_.count - starts_.hot);
+    }
+    if (pattern_ == Pattern::zipf) {
+        const std::uint64_t first = scatter_(ranks_.draw(engine_) - 1) * starts_.per_unit;
+        return first + bounded(engine_, std::min(starts_.per_unit, starts_.count - first));
+    }
+    return bounded(engine_, starts_.count);
+}
+
+Place TracePlaces::next() noexcept {
+    const TracedWrite& write = trace_->writes()[at_];
+    at_ = at_ + 1 == trace_->writes().size() ? 0 : at_ + 1;
+    return {write.offset, write.bytes};
+}
+
+WriteSequence::WriteSequence(const Workload& workload) noexcept
+    : places_(places_of(workload)), rewrite_same_(workload.rewrite_same), sames_(~workload.seed) {}
+
+WriteSequence::Places WriteSequence::places_of(const Workload& workload) noexcept {
+    switch (workload.pattern) {
         case Pattern::sequential:
-            return done_ % (workload_.size_bytes / workload_.write_bytes) * workload_.write_bytes;
+            return SequentialPlaces(workload);
         case Pattern::stride:
-            return done_ % stride_.slots * stride_.stride_bytes +
-                   done_ / stride_.slots % stride_.laps * workload_.write_bytes;
+            return StridePlaces(workload);
+        case Pattern::trace:
+            return TracePlaces(workload);
         case Pattern::uniform:
         case Pattern::zipf:
         case Pattern::hot:
             break;
     }
-    return next_index() * starts_.step_bytes;
+    return RandomPlaces(workload);
 }
 
-std::uint64_t WriteSequence::next_index() noexcept {
-    if (workload_.pattern == Pattern::hot && starts_.hot < starts_.count) {
-        if (bounded(places_, 10) < Starts::kHotWritesOfTen) return bounded(places_, starts_.hot);
-        return starts_.hot + bounded(places_, starts_.count - starts_.hot);
-    }
-    if (workload_.pattern == Pattern::zipf) {
-        const std::uint64_t first = scatter_(ranks_.draw(places_) - 1) * starts_.per_unit;
-        return first + bounded(places_, std::min(starts_.per_unit, starts_.count - first));
-    }
-    return bounded(places_, starts_.count);
+// It throws nothing: `places_` always holds one of them.
+Write WriteSequence::next() noexcept {  // NOLINT(bugprone-exception-escape)
+    const Place place = std::visit([](auto& places) { return places.next(); }, places_);
+    return {place.offset, place.bytes, rewrite_same_ > 0 && unit_real(sames_) < rewrite_same_};
 }
 
 }  // namespace vmcow::measure

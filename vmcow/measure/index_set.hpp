@@ -1,0 +1,36 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+namespace vmcow::measure {
+
+/// A set of whole numbers below a bound, a bit for each: offsets of bytes, numbers of blocks.
+class IndexSet {
+public:
+    /// Pre: `bound` > 0.
+    explicit IndexSet(std::uint64_t bound) : words_((bound - 1) / 64 + 1) {}
+
+    /// Adds the `count` numbers from `first` on; returns how many of them are new. Pre: they are below the bound.
+    std::uint64_t add(std::uint64_t first, std::uint64_t count) noexcept {
+        std::uint64_t added = 0;
+        while (count > 0) {
+            const std::uint64_t bit = first % 64;
+            const std::uint64_t here = std::min(count, 64 - bit);
+            const std::uint64_t mask = (~std::uint64_t{0} >> (64 - here)) << bit;
+            std::uint64_t& word = words_[first / 64];
+            added += static_cast<std::uint64_t>(std::popcount(mask & ~word));
+            word |= mask;
+            first += here;
+            count -= here;
+        }
+        return added;
+    }
+
+private:
+    std::vector<std::uint64_t> words_;
+};
+
+}  // namespace vmcow::measure
