@@ -4,7 +4,7 @@
 # Packages of Debian 12, by what needs them.
 # shellcheck disable=SC2034  # the scripts that source this file use them
 build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev libboost-dev liburing-dev
-    libtomlplusplus-dev libjs-chart.js libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev ccache
+    libtomlplusplus-dev libdw-dev libjs-chart.js libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev ccache
     musl-dev)
 # shellcheck disable=SC2034
 tidy_packages=(clang-tidy jq) format_packages=(clang-format) bench_packages=(jq)
