@@ -19,13 +19,13 @@
 #include "procrun/cli/retries.hpp"
 #include "procrun/cli/run_input.hpp"
 #include "procrun/cli/run_outputs.hpp"
-#include "procrun/cli/stop_signals.hpp"
 #include "procrun/launcher.hpp"
 #include "procrun/pipeline.hpp"
 #include "procrun/poll_until.hpp"
 #include "procrun/program_path.hpp"
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/human.hpp"
+#include "vmcow/cli/stop_signals.hpp"
 #include "vmcow/sys/fd.hpp"
 
 namespace procrun::cli {
@@ -34,6 +34,7 @@ namespace {
 
 using vmcow::cli::ExitCode;
 using vmcow::cli::Failure;
+using vmcow::cli::StopSignals;
 
 constexpr int kSignalStatus = 128;  // + the signal, as shells have it
 

@@ -1,6 +1,7 @@
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/doctor_command.hpp"
 #include "vmcow/cli/measure_command.hpp"
+#include "vmcow/cli/watch_command.hpp"
 
 namespace {
 
@@ -9,10 +10,12 @@ constexpr const char* kDescription = "Big values passed to processes by value: w
 void add_verbs(CLI::App& app) {
     vmcow::cli::add_doctor_command(app);
     vmcow::cli::add_measure_command(app);
+    vmcow::cli::add_watch_command(app);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    return vmcow::cli::command_main({"vmcow", kDescription, VMCOW_VERSION, add_verbs}, argc, argv);
+    const int own_words = vmcow::cli::take_watched_program(argc, argv);
+    return vmcow::cli::command_main({"vmcow", kDescription, VMCOW_VERSION, add_verbs}, own_words, argv);
 }

@@ -1,11 +1,11 @@
-#include "procrun/cli/stop_signals.hpp"
+#include "vmcow/cli/stop_signals.hpp"
 
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "vmcow/sys/error.hpp"
 
-namespace procrun::cli {
+namespace vmcow::cli {
 
 namespace {
 
@@ -24,10 +24,10 @@ StopSignals::StopSignals() {
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
         if (!is_ignored(number)) sigaddset(&wanted, number);
     }
-    fd_ = vmcow::sys::UniqueFd(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!fd_) vmcow::sys::throw_errno("signalfd");
+    fd_ = sys::UniqueFd(signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!fd_) sys::throw_errno("signalfd");
     const int error = pthread_sigmask(SIG_BLOCK, &wanted, &previous_);
-    if (error != 0) vmcow::sys::throw_error(error, "pthread_sigmask");
+    if (error != 0) sys::throw_error(error, "pthread_sigmask");
 }
 
 StopSignals::~StopSignals() {
@@ -38,9 +38,9 @@ StopSignals::~StopSignals() {
 
 std::optional<int> StopSignals::take() noexcept {
     signalfd_siginfo info{};
-    const ssize_t got = vmcow::sys::retry_interrupted([&]() noexcept { return read(fd_.get(), &info, sizeof info); });
+    const ssize_t got = sys::retry_interrupted([&]() noexcept { return read(fd_.get(), &info, sizeof info); });
     if (got != static_cast<ssize_t>(sizeof info)) return std::nullopt;
     return static_cast<int>(info.ssi_signo);
 }
 
-}  // namespace procrun::cli
+}  // namespace vmcow::cli

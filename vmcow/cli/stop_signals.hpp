@@ -5,7 +5,7 @@
 
 #include "vmcow/sys/fd.hpp"
 
-namespace procrun::cli {
+namespace vmcow::cli {
 
 /// While it lives, SIGINT, SIGTERM and SIGHUP do not end this process but make `fd` readable. One that is ignored, as
 /// nohup(1) leaves SIGHUP, stays ignored. What arrives a second time is forgotten at the end.
@@ -26,7 +26,7 @@ public:
 
 private:
     sigset_t previous_{};
-    vmcow::sys::UniqueFd fd_;
+    sys::UniqueFd fd_;
 };
 
-}  // namespace procrun::cli
+}  // namespace vmcow::cli

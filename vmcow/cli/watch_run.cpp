@@ -1,0 +1,264 @@
+#include "vmcow/cli/watch_run.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/stop_signals.hpp"
+#include "vmcow/measure/forecast.hpp"
+#include "vmcow/measure/process_family.hpp"
+#include "vmcow/sys/cgroup_memory.hpp"
+#include "vmcow/sys/child_program.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/proc_field.hpp"
+
+namespace vmcow::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using measure::FamilySample;
+
+constexpr std::chrono::milliseconds kTick{200};  // after which an end of all processes is noticed
+constexpr std::chrono::seconds kGrace{2};        // between SIGTERM and SIGKILL
+
+sys::PageScanMethod choose_page_scan(const std::optional<sys::PageScanMethod>& wanted) {
+    if (!wanted) return sys::best_page_scan();
+    const int error = *wanted == sys::PageScanMethod::pagemap_scan ? sys::page_scan_error() : 0;
+    if (error == 0) return *wanted;
+    throw Failure(fmt::format("--page-scan: PAGEMAP_SCAN (Linux 6.7) is refused here: {}", std::strerror(error)),
+                  ExitCode::missing_facility);
+}
+
+void require_pagemap() {
+    if (::access("/proc/self/pagemap", R_OK) == 0) return;
+    throw Failure(
+        fmt::format("this kernel lacks /proc/PID/pagemap (CONFIG_PROC_PAGE_MONITOR): {}", std::strerror(errno)),
+        ExitCode::missing_facility);
+}
+
+double processor_seconds() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const auto seconds = [](const timeval& time) {
+        return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+    };
+    return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+class Watch {
+public:
+    explicit Watch(const WatchOptions& options)
+        : options_(options),
+          method_(choose_page_scan(options.page_scan)),
+          outputs_(options.output),
+          family_({.look = {.method = method_},
+                   .tree = options.tree || !options.program.empty(),
+                   .bytes = options.bytes,
+                   .adopter = options.program.empty() ? std::nullopt : std::optional(::getpid())}),
+          forecast_(options.limit_bytes) {}
+
+    int run();
+
+private:
+    void begin();
+    void add_processes();
+    void look();
+    /// Waits for the next look; false when the watch is over.
+    bool wait();
+    void stop(int signal);
+    void end_program();
+    [[nodiscard]] bool program_runs() { return program_ && !program_->reap(); }
+    [[nodiscard]] std::optional<Clock::time_point> earliest_end() const;
+    [[nodiscard]] WatchCost cost() const;
+    [[nodiscard]] WatchReport report() const;
+    [[nodiscard]] std::vector<std::string> notes() const;
+
+    const WatchOptions& options_;
+    sys::PageScanMethod method_;
+    StopSignals signals_;
+    WatchOutputs outputs_;
+    measure::ProcessFamily family_;
+    measure::Forecast forecast_;
+    std::optional<sys::ChildProgram> program_;
+    Clock::time_point began_ = Clock::now();
+    Clock::time_point next_look_ = began_;
+    double processor_seconds_before_ = processor_seconds();
+    std::optional<int> stopped_by_;
+    bool refused_some_ = false;
+};
+
+void Watch::begin() {
+    if (!options_.program.empty()) {
+        sys::adopt_orphans();
+        program_.emplace(options_.program);
+        try {
+            family_.add(program_->pid(), true);
+        } catch (const measure::NotWatchable&) {
+            if (program_runs()) throw;  // else it has ended already: there is nothing to see, but its status
+        }
+    } else {
+        add_processes();
+    }
+    began_ = Clock::now();
+}
+
+void Watch::add_processes() {
+    for (const pid_t pid : options_.pids) {
+        try {
+            family_.add(pid);
+        } catch (const measure::NotWatchable& refusal) {
+            refused_some_ = true;
+            if (options_.pids.size() == 1) throw Failure(refusal.what());
+            fmt::print(stderr, "vmcow watch: {}\n", one_line(refusal.what()));
+        }
+    }
+    if (family_.size() == 0) throw Failure("none of these processes can be watched");
+}
+
+void Watch::look() {
+    if (program_) sys::reap_orphans(program_->pid());
+    const FamilySample sample = family_.look();
+    if (sample.processes.empty()) return;
+    std::optional<measure::Forecast::GroupLimit> group;
+    if (!options_.limit_bytes) {
+        if (auto memory = sys::cgroup_memory(sample.processes.front().pid)) {
+            group = {std::move(memory->group), memory->limit_bytes, memory->used_bytes};
+        }
+    }
+    forecast_.add(sample, group);
+    outputs_.take(sample, forecast_.outlook(), cost());
+}
+
+std::optional<Clock::time_point> Watch::earliest_end() const {
+    if (!options_.duration) return std::nullopt;
+    return began_ + std::min<Clock::duration>(*options_.duration, std::chrono::hours{24 * 365 * 10});
+}
+
+bool Watch::wait() {
+    const auto end = earliest_end();
+    // A look that took long does not follow upon itself: at least as much time is left to the processes.
+    next_look_ = std::max(next_look_ + options_.interval, Clock::now());
+    const auto until = end ? std::min(*end, next_look_) : next_look_;
+    for (;;) {
+        const bool program_ended = program_ && !program_runs();
+        if (family_.size() == 0 && (!program_ || program_ended)) return false;
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+        if (left <= 0) return !end || Clock::now() < *end;
+        std::array<pollfd, 2> polled{pollfd{signals_.fd(), POLLIN, 0},
+                                     pollfd{program_ && !program_ended ? program_->pidfd() : -1, POLLIN, 0}};
+        const int most = static_cast<int>(std::min<std::int64_t>(left, kTick.count()));
+        const int ready = ::poll(polled.data(), polled.size(), most);
+        if (ready < 0 && errno != EINTR) sys::throw_errno("poll");
+        if (ready == 0 && family_.alive().empty()) return true;
+        if (ready <= 0) continue;
+        if (const auto signal = signals_.take()) {
+            stopped_by_ = *signal;
+            return false;
+        }
+        if (polled[1].revents != 0) return true;  // one more look, at those that it has left behind
+    }
+}
+
+/// Ends the program, and what it has started, as far as that was seen.
+void Watch::end_program() {
+    if (!program_) return;
+    const auto all_ended = [&] { return !program_runs() && sys::reap_orphans(program_->pid()); };
+    const auto send = [&](int signal) {
+        program_->send(signal);
+        for (const pid_t pid : family_.alive()) {
+            if (pid != program_->pid()) ::kill(pid, signal);
+        }
+    };
+    const auto ended_soon = [&] {
+        for (const auto until = Clock::now() + kGrace; Clock::now() < until; ::usleep(10'000)) {
+            if (all_ended()) return true;
+        }
+        return all_ended();
+    };
+    // Typed at the terminal, it has reached the program already.
+    if (stopped_by_ == SIGINT && ended_soon()) return;
+    send(SIGTERM);
+    if (ended_soon()) return;
+    (void)family_.look();  // finds what was forked meanwhile
+    send(SIGKILL);
+    (void)ended_soon();
+}
+
+WatchCost Watch::cost() const {
+    const measure::LookCost& looks = family_.cost();
+    WatchCost cost{.scans = looks.looks,
+                   .scan_seconds = looks.seconds,
+                   .longest_scan_seconds = looks.longest_seconds,
+                   .share_of_watcher = std::nullopt,
+                   .share_of_target = std::nullopt,
+                   .memory_bytes = sys::read_proc_bytes("/proc/self/status", "VmHWM").value_or(looks.memory_bytes)};
+    const double seconds = std::chrono::duration<double>(Clock::now() - began_).count();
+    if (seconds > 0) {
+        cost.share_of_watcher = (processor_seconds() - processor_seconds_before_) / seconds;
+        cost.share_of_target = looks.seconds / seconds;
+    }
+    return cost;
+}
+
+std::vector<std::string> Watch::notes() const {
+    std::vector<std::string> notes = family_.notes();
+    if (method_ == sys::PageScanMethod::pagemap_bits) {
+        notes.push_back(
+            sys::page_scan_error() == 0
+                ? "pages were found by the bits of pagemap, as --page-scan asks: a page that was only read counts as "
+                  "shared"
+                : fmt::format("pages were found by the bits of pagemap: PAGEMAP_SCAN was refused: {}; a page that was "
+                              "only read counts as shared",
+                              std::strerror(sys::page_scan_error())));
+    }
+    return notes;
+}
+
+WatchReport Watch::report() const {
+    std::string command;
+    for (const std::string& word : options_.program) command += (command.empty() ? "" : " ") + word;
+    WatchReport report{.command = std::move(command),
+                       .interval_seconds = std::chrono::duration<double>(options_.interval).count(),
+                       .method = name_of(method_),
+                       .samples = outputs_.samples(),
+                       .ended = outputs_.ended(),
+                       .heat = outputs_.heat(),
+                       .outlook = forecast_.outlook(),
+                       .cost = cost(),
+                       .notes = notes()};
+    if (report.command.empty() && !report.samples.empty()) {
+        report.command = report.samples.front().processes.front().command;
+    }
+    return report;
+}
+
+int Watch::run() {
+    begin();
+    do look();
+    while (wait());
+    // What was written since the last look.
+    if (family_.size() > 0) look();
+    const bool was_cut = stopped_by_ || program_runs() || family_.size() > 0;
+    if (was_cut) end_program();
+    outputs_.finish(report());
+    if (!program_) return refused_some_ ? static_cast<int>(ExitCode::failure) : 0;
+    if (stopped_by_) return 128 + *stopped_by_;
+    return was_cut ? 0 : program_->shell_status();
+}
+
+}  // namespace
+
+int run_watch(const WatchOptions& options) {
+    require_pagemap();
+    return Watch(options).run();
+}
+
+}  // namespace vmcow::cli

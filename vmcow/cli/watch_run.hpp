@@ -1,0 +1,34 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmcow/cli/watch_outputs.hpp"
+#include "vmcow/sys/page_scan.hpp"
+
+namespace vmcow::cli {
+
+/// What `vmcow watch` was asked for.
+struct WatchOptions {
+    std::vector<pid_t> pids;
+    std::vector<std::string> program;  ///< with its arguments; empty when processes are watched that run already
+    bool tree = false;
+    bool bytes = false;
+    std::chrono::nanoseconds interval = std::chrono::seconds{1};
+    std::optional<std::chrono::nanoseconds> duration;
+    std::optional<std::uint64_t> limit_bytes;
+    std::optional<sys::PageScanMethod> page_scan;
+    WatchOutputOptions output;
+};
+
+/// Watches until the time is over, all processes have ended, or a signal ends it; reports, and returns the exit status:
+/// the program's, or 1 where one of the processes named could not be watched.
+/// Throws: Failure, std::system_error -- nothing could be watched, or a report could not be written.
+[[nodiscard]] int run_watch(const WatchOptions& options);
+
+}  // namespace vmcow::cli

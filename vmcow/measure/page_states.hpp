@@ -1,0 +1,72 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include "vmcow/measure/page_lineage.hpp"
+#include "vmcow/units.hpp"
+
+namespace vmcow::measure {
+
+/// The private pages of a process as two looks found them, and what has become of each.
+///
+/// Shape: 2 MiB of addresses that have a page are a chunk of 512 entries; addresses are counted in pages from 0.
+/// Cost:  3 bytes for each page of such a chunk, and 8 more where frames are told.
+class PageStates {
+public:
+    static constexpr std::size_t kChunkPages = kHugeBytes / kPageBytes;
+
+    class Chunk {
+    public:
+        [[nodiscard]] PagePair pair(std::size_t index) const noexcept {
+            return {unpack(before_[index], frames_ ? frames_->before[index] : 0),
+                    unpack(now_[index], frames_ ? frames_->now[index] : 0)};
+        }
+        [[nodiscard]] bool exists_now(std::size_t index) const noexcept { return now_[index] != 0; }
+        [[nodiscard]] PageLineage lineage(std::size_t index) const noexcept { return lineage_[index]; }
+        void set_lineage(std::size_t index, PageLineage lineage) noexcept { lineage_[index] = lineage; }
+        [[nodiscard]] std::uint32_t copied_pages() const noexcept;
+
+    private:
+        friend class PageStates;
+        struct Frames {
+            std::array<std::uint32_t, kChunkPages> before{};
+            std::array<std::uint32_t, kChunkPages> now{};
+        };
+
+        [[nodiscard]] static PageSeen unpack(std::uint8_t bits, std::uint32_t frame) noexcept;
+        void set(std::size_t index, const PageSeen& seen);
+        void begin_look() noexcept;
+        /// Forgets what no longer exists; false when nothing is left.
+        [[nodiscard]] bool end_look() noexcept;
+
+        std::array<std::uint8_t, kChunkPages> before_{};
+        std::array<std::uint8_t, kChunkPages> now_{};
+        std::array<PageLineage, kChunkPages> lineage_{};
+        std::unique_ptr<Frames> frames_;
+    };
+
+    /// What was found last becomes what was found before, and nothing has been found yet.
+    void begin_look() noexcept;
+    void set(std::uint64_t page, const PageSeen& seen);
+    void end_look() noexcept;
+    void clear() noexcept { chunks_.clear(); }
+
+    /// nullptr where there is no page in the chunk, now or before.
+    [[nodiscard]] const Chunk* find(std::uint64_t chunk) const noexcept;
+    [[nodiscard]] PagePair pair(std::uint64_t page) const noexcept;
+    /// By their number: the address divided by 2 MiB.
+    [[nodiscard]] std::map<std::uint64_t, Chunk>& chunks() noexcept { return chunks_; }
+    [[nodiscard]] const std::map<std::uint64_t, Chunk>& chunks() const noexcept { return chunks_; }
+
+    [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
+
+private:
+    std::map<std::uint64_t, Chunk> chunks_;
+    std::map<std::uint64_t, Chunk>::iterator last_ = chunks_.end();  ///< where the last page was set
+};
+
+}  // namespace vmcow::measure

@@ -1,0 +1,243 @@
+#include "vmcow/measure/process_family.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+namespace vmcow::measure {
+namespace {
+
+using sys::ProcessStat;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Errors that say something of the process at hand, not of us.
+bool is_refusal(const std::system_error& error) {
+    const int code = error.code().value();
+    return code == EACCES || code == EPERM || code == ENOENT || code == ESRCH;
+}
+
+bool run_the_same_program(const ProcessStat& a, const ProcessStat& b) {
+    return a.placement == b.placement && a.placement != decltype(a.placement){};
+}
+
+ProcessStat watchable(pid_t pid) {
+    const std::optional<ProcessStat> stat = sys::read_process_stat(pid);
+    if (!stat) throw NotWatchable(fmt::format("there is no process {}", pid));
+    const std::optional<pid_t> process = sys::process_of_thread(pid);
+    if (process && *process != pid) {
+        throw NotWatchable(fmt::format("{} is a thread of process {}, which is what can be watched", pid, *process));
+    }
+    if (stat->kernel_thread) {
+        throw NotWatchable(
+            fmt::format("process {} ({}) is a kernel thread: it has no memory of its own", pid, stat->command));
+    }
+    if (stat->state == 'Z' || stat->state == 'X') {
+        throw NotWatchable(
+            fmt::format("process {} ({}) is a zombie: it has ended, and its memory is gone", pid, stat->command));
+    }
+    return *stat;
+}
+
+}  // namespace
+
+void ProcessFamily::add(pid_t pid, bool all_new) {
+    if (const auto known = members_.find(pid); known != members_.end()) {
+        known->second.shown = true;
+        return;
+    }
+    const ProcessStat stat = watchable(pid);
+    try {
+        take_in(stat, 0, true, all_new);
+    } catch (const std::system_error& error) {
+        if (!is_refusal(error)) throw;
+        throw NotWatchable(fmt::format("process {} ({}) may not be looked at: {}", pid, stat.command,
+                                       std::strerror(error.code().value())));
+    }
+    if (!all_new) take_in_parent_of(pid);
+}
+
+void ProcessFamily::take_in(const ProcessStat& stat, pid_t relative, bool shown, bool all_new) {
+    Member member;
+    member.process = std::make_unique<WatchedProcess>(stat, options_.look, all_new);
+    member.relative = relative;
+    member.shown = shown;
+    members_.insert_or_assign(stat.pid, std::move(member));
+}
+
+void ProcessFamily::take_in_parent_of(pid_t pid) {
+    Member& member = members_.at(pid);
+    const pid_t parent = member.process->stat().parent;
+    if (members_.contains(parent)) {
+        member.relative = parent;
+        return;
+    }
+    const std::optional<ProcessStat> stat = sys::read_process_stat(parent);
+    if (!stat || !run_the_same_program(member.process->stat(), *stat)) return;
+    try {
+        take_in(*stat, 0, false, false);
+        member.relative = parent;
+    } catch (const std::system_error& error) {
+        if (!is_refusal(error)) throw;
+        note(fmt::format("process {}, from which {} was forked, may not be looked at: what was copied since is unknown",
+                         parent, pid));
+    }
+}
+
+std::map<pid_t, ProcessStat> ProcessFamily::read_stats() const {
+    std::map<pid_t, ProcessStat> stats;
+    const auto take = [&](pid_t pid) {
+        if (auto stat = sys::read_process_stat(pid)) stats.emplace(pid, std::move(*stat));
+    };
+    if (options_.tree || options_.adopter) {
+        for (const pid_t pid : sys::list_processes()) take(pid);
+    } else {
+        for (const auto& [pid, member] : members_) take(pid);
+    }
+    return stats;
+}
+
+void ProcessFamily::take_in_relatives(std::map<pid_t, ProcessStat>& stats) {
+    if (!options_.tree && !options_.adopter) return;
+    for (bool found = true; found;) {
+        found = false;
+        for (const auto& [pid, stat] : stats) {
+            const auto parent = members_.find(stat.parent);
+            const bool is_child = options_.tree && parent != members_.end() && parent->second.shown;
+            const bool is_orphan = options_.adopter == stat.parent;
+            if (members_.contains(pid) || (!is_child && !is_orphan)) continue;
+            if (stat.kernel_thread || stat.state == 'Z' || stat.state == 'X') continue;
+            try {
+                take_in(stat, is_child ? stat.parent : 0, true, false);
+                found = true;
+            } catch (const std::system_error& error) {
+                if (error.code().value() == EMFILE || error.code().value() == ENFILE) {
+                    note("there are more processes than descriptors: some are not watched");
+                } else if (!is_refusal(error)) {
+                    throw;
+                } else if (error.code().value() == EACCES || error.code().value() == EPERM) {
+                    note(fmt::format("process {} ({}) may not be looked at: {}", pid, stat.command,
+                                     std::strerror(error.code().value())));
+                }
+            }
+        }
+    }
+}
+
+void ProcessFamily::forget_the_ended(const std::map<pid_t, ProcessStat>& stats) {
+    for (auto at = members_.begin(); at != members_.end();) {
+        const auto stat = stats.find(at->first);
+        bool is_there = stat != stats.end();
+        try {
+            is_there = is_there && at->second.process->update(stat->second);
+        } catch (const std::system_error& error) {
+            if (!is_refusal(error)) throw;
+            if (error.code().value() == EACCES || error.code().value() == EPERM) {
+                note(fmt::format("process {} has executed '{}', which may not be looked at", at->first,
+                                 stat->second.command));
+            }
+            is_there = false;
+        }
+        at = is_there ? std::next(at) : members_.erase(at);
+    }
+}
+
+const WatchedProcess* ProcessFamily::relative_of(const Member& member) const {
+    const auto found = members_.find(member.relative);
+    if (found == members_.end() || !found->second.looked) return nullptr;
+    const WatchedProcess& relative = *found->second.process;
+    return run_the_same_program(member.process->stat(), relative.stat()) ? &relative : nullptr;
+}
+
+std::vector<ProcessFamily::Member*> ProcessFamily::children_first() {
+    const auto depth_of = [this](pid_t pid) {
+        std::size_t depth = 0;
+        for (auto at = members_.find(pid); at != members_.end() && depth <= members_.size(); ++depth) {
+            at = members_.find(at->second.relative);
+        }
+        return depth;
+    };
+    std::vector<std::pair<std::size_t, Member*>> order;
+    for (auto& [pid, member] : members_) order.emplace_back(depth_of(pid), &member);
+    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::vector<Member*> members;
+    members.reserve(order.size());
+    for (const auto& [depth, member] : order) members.push_back(member);
+    return members;
+}
+
+void ProcessFamily::look_at(Member& member) {
+    member.looked = false;
+    const pid_t pid = member.process->pid();
+    member.waits =
+        !member.process->seen() && member.relative != 0 && sys::share_memory(pid, member.relative).value_or(false);
+    if (member.waits) return;
+    try {
+        member.process->look();
+        member.looked = true;
+        if (member.process->passed_over_bytes() > 0) {
+            note(fmt::format("process {}: mappings above 256 GiB were not looked at, which needs PAGEMAP_SCAN", pid));
+        }
+    } catch (const std::system_error& error) {
+        if (!is_refusal(error)) throw;
+    }
+}
+
+FamilySample ProcessFamily::look() {
+    const auto start = std::chrono::steady_clock::now();
+    std::map<pid_t, ProcessStat> stats = read_stats();
+    forget_the_ended(stats);
+    take_in_relatives(stats);
+    for (Member* const member : children_first()) look_at(*member);
+    FamilySample sample;
+    sample.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    sample.elapsed = seconds_since(began_);
+    std::uint64_t memory = 0;
+    for (auto& [pid, member] : members_) {
+        member.process->settle_faults(sys::read_process_stat(pid));
+        memory += member.process->pages().memory_bytes();
+    }
+    for (auto& [pid, member] : members_) {
+        if (!member.looked) continue;
+        const WatchedProcess* const relative = relative_of(member);
+        ProcessSample process = member.process->judge(relative, relative != nullptr && relative->seen_before());
+        if (!member.shown) continue;
+        if (options_.bytes) compare_copied(*member.process, relative, process);
+        sample.total += process.figures;
+        sample.processes.push_back(std::move(process));
+    }
+    const double seconds = seconds_since(start);
+    cost_.looks += 1;
+    cost_.seconds += seconds;
+    cost_.longest_seconds = std::max(cost_.longest_seconds, seconds);
+    cost_.memory_bytes = std::max(cost_.memory_bytes, memory);
+    return sample;
+}
+
+std::size_t ProcessFamily::size() const noexcept {
+    return static_cast<std::size_t>(
+        std::count_if(members_.begin(), members_.end(), [](const auto& entry) { return entry.second.shown; }));
+}
+
+std::vector<pid_t> ProcessFamily::alive() const {
+    std::vector<pid_t> pids;
+    for (const auto& [pid, member] : members_) {
+        if (!member.shown) continue;
+        const std::optional<ProcessStat> stat = sys::read_process_stat(pid);
+        const bool is_same = stat && stat->start_ticks == member.process->stat().start_ticks;
+        if (is_same && stat->state != 'Z' && stat->state != 'X') pids.push_back(pid);
+    }
+    return pids;
+}
+
+void ProcessFamily::note(const std::string& text) {
+    if (std::find(notes_.begin(), notes_.end(), text) == notes_.end()) notes_.push_back(text);
+}
+
+}  // namespace vmcow::measure

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "vmcow/measure/copied_content.hpp"
+#include "vmcow/measure/watch_sample.hpp"
+#include "vmcow/measure/watched_process.hpp"
+
+namespace vmcow::measure {
+
+/// Why a process cannot be watched, in words.
+class NotWatchable : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
+struct FamilyOptions {
+    LookOptions look = {};
+    bool tree = false;   ///< also the processes that descend from those named, and from each other
+    bool bytes = false;  ///< compare copied pages with what they are copies of
+    /// The process to which orphans of the family go, as prctl(2) PR_SET_CHILD_SUBREAPER makes it: its children belong
+    /// to the family.
+    std::optional<pid_t> adopter = {};
+};
+
+/// What looking has cost so far.
+struct LookCost {
+    std::uint64_t looks = 0;
+    double seconds = 0;              ///< in looks, all processes together
+    double longest_seconds = 0;      ///< one look at all of them
+    std::uint64_t memory_bytes = 0;  ///< what is remembered of pages, at most so far
+};
+
+/// Processes that are forked from each other, looked at together.
+///
+/// The relative of a process is the one that it was forked from, if that one is still there, may be looked at, and
+/// neither has executed another program since. Where a process named by the caller has such a parent, that one is
+/// looked at too, without being a part of the samples.
+///
+/// Throws:  std::system_error -- EMFILE, ENOMEM. What happens to the processes meanwhile is no error.
+class ProcessFamily {
+public:
+    explicit ProcessFamily(FamilyOptions options) : options_(options) {}
+
+    /// Adds a process. `all_new`: it begins to run its program now.
+    /// Throws: NotWatchable -- no such process, not ours, a zombie, a kernel thread, a thread.
+    void add(pid_t pid, bool all_new = false);
+
+    /// Looks at all of them, at those that have been forked since as well.
+    [[nodiscard]] FamilySample look();
+
+    /// How many processes of the samples are still there, as far as the last look has found out.
+    [[nodiscard]] std::size_t size() const noexcept;
+    /// Those of them that are there now, and no zombies.
+    [[nodiscard]] std::vector<pid_t> alive() const;
+    [[nodiscard]] const LookCost& cost() const noexcept { return cost_; }
+    /// What could not be looked at, each thing once.
+    [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
+
+private:
+    struct Member {
+        std::unique_ptr<WatchedProcess> process;
+        pid_t relative = 0;  ///< the process that it was forked from; 0 where that is not known
+        bool shown = true;
+        bool looked = false;  ///< at this look
+        bool waits = false;   ///< it shares its parent's memory until it executes a program
+    };
+
+    void take_in_relatives(std::map<pid_t, sys::ProcessStat>& stats);
+    void take_in(const sys::ProcessStat& stat, pid_t relative, bool shown, bool all_new);
+    void take_in_parent_of(pid_t pid);
+    [[nodiscard]] std::map<pid_t, sys::ProcessStat> read_stats() const;
+    void forget_the_ended(const std::map<pid_t, sys::ProcessStat>& stats);
+    void look_at(Member& member);
+    [[nodiscard]] std::vector<Member*> children_first();
+    [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;
+    void note(const std::string& text);
+
+    FamilyOptions options_;
+    std::map<pid_t, Member> members_;
+    LookCost cost_;
+    std::vector<std::string> notes_;
+    std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace vmcow::measure

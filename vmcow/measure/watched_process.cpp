@@ -1,0 +1,160 @@
+#include "vmcow/measure/watched_process.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace vmcow::measure {
+namespace {
+
+/// By the bits, each page costs whether it exists or not, 8 bytes of copying: 256 GiB are half a second.
+constexpr std::uint64_t kMostBytesByBits = std::uint64_t{256} << 30;
+constexpr std::size_t kEntriesAtOnce = 8192;
+
+/// Pages that the kernel lends: no write makes one of them private.
+bool is_kernels_own(const sys::ProcessMapping& mapping) { return mapping.inode == 0 && mapping.name.starts_with("[v"); }
+
+std::string name_for(const sys::ProcessMapping& mapping) { return mapping.name.empty() ? "[anonymous]" : mapping.name; }
+
+void count(PageFigures& figures, PageLineage lineage, const PageSeen& child, const PageSeen& parent) {
+    if (child.present) figures.resident_bytes += kPageBytes;
+    figures.anonymous_bytes += kPageBytes;
+    if (child.swapped) figures.swapped_bytes += kPageBytes;
+    if (lineage.origin == PageOrigin::fresh) figures.new_bytes += kPageBytes;
+    if (is_shared(lineage, parent)) figures.shared_bytes += kPageBytes;
+    if (lineage.copied_by == PageWriter::none) return;
+    figures.copied += PageCount{1};
+    if (lineage.early) figures.copied_early += PageCount{1};
+    if (lineage.copied_by == PageWriter::child) figures.copied_by_child += PageCount{1};
+    if (lineage.copied_by == PageWriter::parent) figures.copied_by_parent += PageCount{1};
+    if (lineage.copied_by == PageWriter::unknown) figures.copied_by_unknown += PageCount{1};
+}
+
+bool is_empty(const PageFigures& figures) { return figures.resident_bytes == 0 && figures.swapped_bytes == 0; }
+
+}  // namespace
+
+WatchedProcess::WatchedProcess(const sys::ProcessStat& stat, const LookOptions& options, bool all_new)
+    : options_(options),
+      stat_(stat),
+      scanner_(stat.pid, options.method),
+      faults_at_look_(stat.page_faults),
+      all_new_(all_new) {}
+
+bool WatchedProcess::update(const std::optional<sys::ProcessStat>& stat) {
+    if (!stat || stat->start_ticks != stat_.start_ticks || stat->state == 'Z' || stat->state == 'X') return false;
+    if (stat->placement != stat_.placement) {
+        // It has executed a program: the memory that the descriptor leads to is no longer its own.
+        scanner_ = sys::PageScanner(stat->pid, options_.method);
+        pages_.clear();
+        looks_ = 0;
+        all_new_ = true;
+    }
+    stat_ = *stat;
+    faults_at_last_look_ = std::exchange(faults_at_look_, stat->page_faults);
+    return true;
+}
+
+void WatchedProcess::settle_faults(const std::optional<sys::ProcessStat>& stat) noexcept {
+    faulted_ = !stat || looks_ < 2 || stat->page_faults != faults_at_last_look_;
+}
+
+void WatchedProcess::look() {
+    mappings_ = sys::read_process_maps(pid());
+    resident_.assign(mappings_.size(), {});
+    passed_over_bytes_ = 0;
+    pages_.begin_look();
+    for (std::size_t i = 0; i < mappings_.size(); ++i) look_at(mappings_[i], resident_[i]);
+    pages_.end_look();
+    ++looks_;
+}
+
+void WatchedProcess::look_at(const sys::ProcessMapping& mapping, Resident& resident) {
+    if (is_kernels_own(mapping)) return;
+    if (options_.method == sys::PageScanMethod::pagemap_bits && mapping.bytes() > kMostBytesByBits) {
+        passed_over_bytes_ += mapping.bytes();
+        return;
+    }
+    runs_.clear();
+    scanner_.existing_pages(mapping.start, mapping.bytes(), mapping.private_file(), runs_);
+    for (const sys::PageKindRun& run : runs_) {
+        if (mapping.shared || run.file) {
+            if (!run.swapped) resident.file_bytes += run.pages.count.bytes();
+        } else {
+            look_at_pages(mapping.start + run.pages.first.byte_offset(), run.pages.count.value, run.huge);
+        }
+    }
+}
+
+void WatchedProcess::look_at_pages(std::uint64_t address, std::uint64_t pages, bool huge) {
+    entries_.resize(kEntriesAtOnce);
+    for (std::uint64_t done = 0; done < pages;) {
+        const auto piece = std::span(entries_).first(std::min<std::uint64_t>(entries_.size(), pages - done));
+        scanner_.read_entries(address + done * kPageBytes, piece);
+        for (std::size_t i = 0; i < piece.size(); ++i) {
+            const sys::PagemapEntry entry = piece[i];
+            if (entry.file() || (!entry.present() && !entry.swapped())) continue;
+            pages_.set(address / kPageBytes + done + i,
+                       {.present = entry.present(),
+                        .swapped = !entry.present(),
+                        .exclusive = entry.exclusive(),
+                        .huge = huge,
+                        .frame = options_.use_frames ? static_cast<std::uint32_t>(entry.frame()) : 0});
+        }
+        done += piece.size();
+    }
+}
+
+ProcessSample WatchedProcess::judge(const WatchedProcess* parent, bool parent_known) {
+    ProcessSample sample;
+    sample.pid = pid();
+    sample.parent = stat_.parent;
+    sample.command = stat_.command;
+    sample.has_parent = parent != nullptr;
+    const LineageContext context = {.has_parent = parent != nullptr,
+                                    .first_look = looks_ == 1,
+                                    .all_new = all_new_,
+                                    .private_file = false,
+                                    .parent_known = parent_known,
+                                    .parent_faulted = parent == nullptr || parent->faulted(),
+                                    .child_faulted = faulted_};
+    for (std::size_t i = 0; i < mappings_.size(); ++i) {
+        PageFigures figures = judge_mapping(mappings_[i], parent, context);
+        figures.resident_bytes += resident_[i].file_bytes;
+        if (is_empty(figures)) continue;
+        sample.figures += figures;
+        sample.mappings.push_back({mappings_[i].start, mappings_[i].end, name_for(mappings_[i]), figures});
+    }
+    for (const auto& [number, chunk] : pages_.chunks()) {
+        if (const std::uint32_t copied = chunk.copied_pages(); copied > 0) sample.copies.push_back({number, copied});
+    }
+    return sample;
+}
+
+PageFigures WatchedProcess::judge_mapping(const sys::ProcessMapping& mapping, const WatchedProcess* parent,
+                                          LineageContext context) {
+    PageFigures figures;
+    context.private_file = mapping.private_file();
+    const std::uint64_t first = mapping.start / kPageBytes;
+    const std::uint64_t end = mapping.end / kPageBytes;
+    for (auto at = pages_.chunks().lower_bound(first / PageStates::kChunkPages); at != pages_.chunks().end(); ++at) {
+        const std::uint64_t base = at->first * PageStates::kChunkPages;
+        if (base >= end) break;
+        PageStates::Chunk& chunk = at->second;
+        const PageStates::Chunk* const parents = parent == nullptr ? nullptr : parent->pages().find(at->first);
+        const std::uint64_t last = std::min<std::uint64_t>(end - base, PageStates::kChunkPages);
+        for (std::uint64_t i = first > base ? first - base : 0; i < last; ++i) {
+            if (!chunk.exists_now(i)) continue;
+            const PagePair own = chunk.pair(i);
+            const PagePair parents_page = parents == nullptr ? PagePair{} : parents->pair(i);
+            const PageLineage lineage = follow(chunk.lineage(i), own, parents_page, context);
+            chunk.set_lineage(i, lineage);
+            count(figures, lineage, own.now, parents_page.now);
+        }
+    }
+    return figures;
+}
+
+}  // namespace vmcow::measure

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "vmcow/measure/page_states.hpp"
+#include "vmcow/measure/watch_sample.hpp"
+#include "vmcow/sys/page_scan.hpp"
+#include "vmcow/sys/process_maps.hpp"
+#include "vmcow/sys/process_stat.hpp"
+
+namespace vmcow::measure {
+
+/// How pages are looked at; for tests, each slower way can be asked for.
+struct LookOptions {
+    sys::PageScanMethod method = sys::best_page_scan();
+    bool use_frames = true;  ///< make use of the pages' numbers in memory where the kernel tells them
+};
+
+/// One process that is looked at time and again.
+///
+/// Cost:    reads pagemap for all of its private pages that exist, 80 ns each. Its memory's lock is held for pieces of
+///          at most 4096 pages.
+/// Throws:  std::system_error -- EACCES, EPERM (not ours), ENOENT, ESRCH (it has ended), EMFILE. When it ends, executes
+///          a program or unmaps memory while it is looked at, that is ESRCH, or a look at what was left.
+class WatchedProcess {
+public:
+    /// Opens its pagemap. `all_new`: it begins to run its program now, so all it has is allocated since.
+    WatchedProcess(const sys::ProcessStat& stat, const LookOptions& options, bool all_new);
+
+    [[nodiscard]] pid_t pid() const noexcept { return stat_.pid; }
+    [[nodiscard]] const sys::ProcessStat& stat() const noexcept { return stat_; }
+    [[nodiscard]] const std::vector<sys::ProcessMapping>& mappings() const noexcept { return mappings_; }
+    [[nodiscard]] const PageStates& pages() const noexcept { return pages_; }
+    /// Mappings that were not looked at, because by the bits of pagemap that takes too long.
+    [[nodiscard]] std::uint64_t passed_over_bytes() const noexcept { return passed_over_bytes_; }
+    /// Whether it has been looked at; false again after it has executed a program.
+    [[nodiscard]] bool seen() const noexcept { return looks_ > 0; }
+    [[nodiscard]] bool seen_before() const noexcept { return looks_ > 1; }
+
+    /// Takes in what is new of it before a look: another program, more page faults. False when it is another process
+    /// by now, or a zombie.
+    [[nodiscard]] bool update(const std::optional<sys::ProcessStat>& stat);
+    /// The same after the look. Whether it had page faults since the look before this one began.
+    void settle_faults(const std::optional<sys::ProcessStat>& stat) noexcept;
+    [[nodiscard]] bool faulted() const noexcept { return faulted_; }
+
+    /// Finds its pages.
+    void look();
+    /// What has become of them, beside `parent`, which was looked at afterwards; nullptr where there is none.
+    [[nodiscard]] ProcessSample judge(const WatchedProcess* parent, bool parent_known);
+
+private:
+    struct Resident {
+        std::uint64_t file_bytes = 0;  ///< pages of files and of shared memory
+    };
+
+    void look_at(const sys::ProcessMapping& mapping, Resident& resident);
+    void look_at_pages(std::uint64_t address, std::uint64_t pages, bool huge);
+    [[nodiscard]] PageFigures judge_mapping(const sys::ProcessMapping& mapping, const WatchedProcess* parent,
+                                            LineageContext context);
+
+    LookOptions options_;
+    sys::ProcessStat stat_;
+    sys::PageScanner scanner_;
+    PageStates pages_;
+    std::vector<sys::ProcessMapping> mappings_;
+    std::vector<Resident> resident_;  ///< of each mapping
+    std::vector<sys::PageKindRun> runs_;
+    std::vector<sys::PagemapEntry> entries_;
+    std::uint64_t passed_over_bytes_ = 0;
+    std::uint64_t looks_ = 0;
+    std::uint64_t faults_at_look_ = 0;  ///< when this look began
+    std::uint64_t faults_at_last_look_ = 0;
+    bool faulted_ = true;
+    bool all_new_ = false;
+};
+
+}  // namespace vmcow::measure
