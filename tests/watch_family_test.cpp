@@ -364,6 +364,27 @@ TEST_P(WatchFamilyTest, AnOrphanKeepsWhatWasCountedOfIt) {
     EXPECT_EQ(counts(1), (Counts{.copied = 33, .by_child = 33})) << "nobody shares these any more";
 }
 
+TEST_P(WatchFamilyTest, WhereNothingHappensNoPageIsLookedAt) {
+    vmcow::measure::FamilyOptions options{.look = {.method = GetParam().method, .use_frames = GetParam().use_frames},
+                                          .tree = true,
+                                          .bytes = false,
+                                          .adopter = {}};
+    begin(kPages);
+    actors_->fork(0, 1);
+    family_.emplace(options);
+    family_->add(actors_->pid(0));
+    actors_->write(1, 0, 33);
+    for (int i = 0; i < 8; ++i) look();
+    EXPECT_EQ(counts(1).copied, 33U);
+    const std::uint64_t quiet = family_->cost().quiet_looks;
+    EXPECT_GE(quiet, 1U);
+    EXPECT_LT(quiet, family_->cost().looks);
+    actors_->write(1, 100, 5);
+    look();
+    EXPECT_EQ(counts(1).copied, 38U);
+    EXPECT_EQ(family_->cost().quiet_looks, quiet);
+}
+
 // Both were there before anybody looked.
 TEST_P(WatchFamilyTest, CopiesFromBeforeTheFirstLookAreCountedAndMarked) {
     begin(kPages);

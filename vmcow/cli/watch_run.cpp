@@ -70,7 +70,7 @@ public:
 private:
     void begin();
     void add_processes();
-    void look();
+    void look(bool thorough = false);
     /// Waits for the next look; false when the watch is over.
     bool wait();
     void stop(int signal);
@@ -123,9 +123,9 @@ void Watch::add_processes() {
     if (family_.size() == 0) throw Failure("none of these processes can be watched");
 }
 
-void Watch::look() {
+void Watch::look(bool thorough) {
     if (program_) sys::reap_orphans(program_->pid());
-    const FamilySample sample = family_.look();
+    const FamilySample sample = family_.look(thorough);
     if (sample.processes.empty()) return;
     std::optional<measure::Forecast::GroupLimit> group;
     if (!options_.limit_bytes) {
@@ -245,7 +245,7 @@ int Watch::run() {
     do look();
     while (wait());
     // What was written since the last look.
-    if (family_.size() > 0) look();
+    if (family_.size() > 0) look(true);
     const bool was_cut = stopped_by_ || program_runs() || family_.size() > 0;
     if (was_cut) end_program();
     outputs_.finish(report());

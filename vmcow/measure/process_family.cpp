@@ -189,35 +189,56 @@ void ProcessFamily::look_at(Member& member) {
     }
 }
 
-FamilySample ProcessFamily::look() {
-    const auto start = std::chrono::steady_clock::now();
-    std::map<pid_t, ProcessStat> stats = read_stats();
-    forget_the_ended(stats);
-    take_in_relatives(stats);
+bool ProcessFamily::is_quiet() const {
+    if (members_.size() != looked_at_.size()) return false;
+    auto pid = looked_at_.begin();
+    return std::all_of(members_.begin(), members_.end(), [&](const auto& entry) {
+        return entry.first == *pid++ && entry.second.looked && entry.second.process->is_quiet();
+    });
+}
+
+void ProcessFamily::look_at_pages() {
+    looked_at_.clear();
+    for (const auto& [pid, member] : members_) looked_at_.push_back(pid);
     for (Member* const member : children_first()) look_at(*member);
-    FamilySample sample;
-    sample.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-    sample.elapsed = seconds_since(began_);
     std::uint64_t memory = 0;
     for (auto& [pid, member] : members_) {
         member.process->settle_faults(sys::read_process_stat(pid));
         memory += member.process->pages().memory_bytes();
     }
+    cost_.memory_bytes = std::max(cost_.memory_bytes, memory);
+    last_ = {};
     for (auto& [pid, member] : members_) {
         if (!member.looked) continue;
         const WatchedProcess* const relative = relative_of(member);
         ProcessSample process = member.process->judge(relative, relative != nullptr && relative->seen_before());
         if (!member.shown) continue;
         if (options_.bytes) compare_copied(*member.process, relative, process);
-        sample.total += process.figures;
-        sample.processes.push_back(std::move(process));
+        last_.total += process.figures;
+        last_.processes.push_back(std::move(process));
     }
+}
+
+FamilySample ProcessFamily::look(bool thorough) {
+    const auto start = std::chrono::steady_clock::now();
+    std::map<pid_t, ProcessStat> stats = read_stats();
+    forget_the_ended(stats);
+    take_in_relatives(stats);
+    // A page that is written again has no fault, so its bytes are to be compared each time.
+    const bool quiet = is_quiet();
+    if (thorough || options_.bytes || !quiet || !settled_) {
+        look_at_pages();
+        settled_ = quiet;  // the first look after a change may leave open who has written
+    } else {
+        cost_.quiet_looks += 1;
+    }
+    last_.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    last_.elapsed = seconds_since(began_);
     const double seconds = seconds_since(start);
     cost_.looks += 1;
     cost_.seconds += seconds;
     cost_.longest_seconds = std::max(cost_.longest_seconds, seconds);
-    cost_.memory_bytes = std::max(cost_.memory_bytes, memory);
-    return sample;
+    return last_;
 }
 
 std::size_t ProcessFamily::size() const noexcept {

@@ -35,6 +35,7 @@ struct FamilyOptions {
 /// What looking has cost so far.
 struct LookCost {
     std::uint64_t looks = 0;
+    std::uint64_t quiet_looks = 0;   ///< of these, those that found nothing to look at
     double seconds = 0;              ///< in looks, all processes together
     double longest_seconds = 0;      ///< one look at all of them
     std::uint64_t memory_bytes = 0;  ///< what is remembered of pages, at most so far
@@ -55,8 +56,11 @@ public:
     /// Throws: NotWatchable -- no such process, not ours, a zombie, a kernel thread, a thread.
     void add(pid_t pid, bool all_new = false);
 
-    /// Looks at all of them, at those that have been forked since as well.
-    [[nodiscard]] FamilySample look();
+    /// Looks at all of them, at those that have been forked since as well. Nothing is copied without a page fault:
+    /// where no process has had one since the last two looks, none has come or gone, and none has more or less in
+    /// memory, what they have found still holds, and no page is looked at. `thorough`: look at the pages all the same,
+    /// as for what was done to them from outside (ptrace(2), process_vm_writev(2)), which is no fault of theirs.
+    [[nodiscard]] FamilySample look(bool thorough = false);
 
     /// How many processes of the samples are still there, as far as the last look has found out.
     [[nodiscard]] std::size_t size() const noexcept;
@@ -80,6 +84,8 @@ private:
     void take_in_parent_of(pid_t pid);
     [[nodiscard]] std::map<pid_t, sys::ProcessStat> read_stats() const;
     void forget_the_ended(const std::map<pid_t, sys::ProcessStat>& stats);
+    [[nodiscard]] bool is_quiet() const;
+    void look_at_pages();
     void look_at(Member& member);
     [[nodiscard]] std::vector<Member*> children_first();
     [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;
@@ -87,6 +93,9 @@ private:
 
     FamilyOptions options_;
     std::map<pid_t, Member> members_;
+    FamilySample last_;
+    bool settled_ = false;          ///< the last look at pages came after no change
+    std::vector<pid_t> looked_at_;  ///< in the last look at pages
     LookCost cost_;
     std::vector<std::string> notes_;
     std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();

@@ -53,6 +53,7 @@ bool WatchedProcess::update(const std::optional<sys::ProcessStat>& stat) {
         all_new_ = true;
     }
     stat_ = *stat;
+    memory_ = sys::read_process_memory_counts(pid());
     faults_at_last_look_ = std::exchange(faults_at_look_, stat->page_faults);
     return true;
 }
@@ -61,7 +62,12 @@ void WatchedProcess::settle_faults(const std::optional<sys::ProcessStat>& stat) 
     faulted_ = !stat || looks_ < 2 || stat->page_faults != faults_at_last_look_;
 }
 
+bool WatchedProcess::is_quiet() const noexcept {
+    return looks_ > 0 && faults_at_look_ == faults_at_last_look_ && memory_ == memory_at_look_;
+}
+
 void WatchedProcess::look() {
+    memory_at_look_ = memory_;
     mappings_ = sys::read_process_maps(pid());
     resident_.assign(mappings_.size(), {});
     passed_over_bytes_ = 0;

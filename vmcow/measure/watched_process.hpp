@@ -49,6 +49,10 @@ public:
     void settle_faults(const std::optional<sys::ProcessStat>& stat) noexcept;
     [[nodiscard]] bool faulted() const noexcept { return faulted_; }
 
+    /// Whether a look would find what the last one has found, as far as the process itself goes: it has had no page
+    /// fault since that one began, and has no more and no less in memory. Pre: `update` was called.
+    [[nodiscard]] bool is_quiet() const noexcept;
+
     /// Finds its pages.
     void look();
     /// What has become of them, beside `parent`, which was looked at afterwards; nullptr where there is none.
@@ -76,6 +80,8 @@ private:
     std::uint64_t looks_ = 0;
     std::uint64_t faults_at_look_ = 0;  ///< when this look began
     std::uint64_t faults_at_last_look_ = 0;
+    sys::ProcessMemoryCounts memory_;          ///< as this look began
+    sys::ProcessMemoryCounts memory_at_look_;  ///< as the last look at its pages began
     bool faulted_ = true;
     bool all_new_ = false;
 };

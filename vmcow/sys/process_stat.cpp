@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstddef>
 #include <filesystem>
+#include <sstream>
 #include <string_view>
 #include <system_error>
 
@@ -80,6 +81,13 @@ std::optional<ProcessStat> read_process_stat(pid_t pid) {
         stat.placement[i] = number_of<std::uint64_t>(fields[kPlacement[i]]);
     }
     return stat;
+}
+
+ProcessMemoryCounts read_process_memory_counts(pid_t pid) {
+    const std::optional<std::string> text = text_of("/proc/" + std::to_string(pid) + "/statm");
+    ProcessMemoryCounts counts;
+    if (text) std::istringstream(*text) >> counts.mapped >> counts.resident >> counts.resident_of_files;
+    return counts;
 }
 
 std::vector<pid_t> list_processes() {
