@@ -26,7 +26,7 @@ struct Options {
 /// element that is put in, nor one that moves when a unique buffer grows.
 struct Counters {
     std::uint64_t copies = 0;           ///< blocks or buffers copied because somebody else shares them
-    std::uint64_t copied_bytes = 0;     ///< bytes of elements in these
+    std::uint64_t copied_bytes = 0;     ///< bytes of elements in these, and of pointers in a tree's inner nodes
     std::uint64_t allocations = 0;      ///< blocks and buffers allocated, copies among them
     std::uint64_t allocated_bytes = 0;  ///< what was asked of the allocator for these
 

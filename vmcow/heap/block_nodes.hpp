@@ -1,0 +1,203 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#include "vmcow/heap/block_memory.hpp"
+
+namespace vmcow::heap::detail {
+
+/// The nodes of a `block_array`: leaves of `leaf_capacity()` elements, and inner nodes of `fan_out()` children, of
+/// which the first `used` are there. All that is below a node hangs on its count.
+///
+///     leaf   | count | used | elements |          level 0
+///     inner  | count | used | children |          level 1 …
+template <class T, Options kOptions, class Allocator>
+class BlockNodes {
+public:
+    static constexpr bool kPlain = std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>;
+
+    struct Node {
+        HandleCount<kOptions.sharing> count;
+        std::uint32_t used = 0;
+    };
+    struct EndedLeaf : Node {
+        EndedLeaf* next = nullptr;
+        std::size_t bytes = 0;
+    };
+    using Leaf = std::conditional_t<std::is_trivially_destructible_v<T>, Node, EndedLeaf>;
+    static constexpr std::size_t kAlignment = std::max(alignof(T), alignof(void*));
+    using Memory = BlockMemory<Allocator, kAlignment, kOptions>;
+    using Child = typename Memory::template Pointer<Node>;
+
+    BlockNodes(const BlockShape& checked, const Memory& memory) noexcept
+        : memory_(memory),
+          leaf_bytes_shift_(static_cast<std::uint8_t>(std::countr_zero(checked.leaf_bytes))),
+          leaf_shift_(static_cast<std::uint8_t>(std::bit_width(checked.leaf_bytes / sizeof(T)) - 1)),
+          fan_shift_(static_cast<std::uint8_t>(std::countr_zero(checked.fan_out))) {}
+
+    [[nodiscard]] std::size_t leaf_capacity() const noexcept { return std::size_t{1} << leaf_shift_; }
+    [[nodiscard]] std::size_t fan_out() const noexcept { return std::size_t{1} << fan_shift_; }
+    [[nodiscard]] unsigned leaf_shift() const noexcept { return leaf_shift_; }
+    [[nodiscard]] unsigned fan_shift() const noexcept { return fan_shift_; }
+    [[nodiscard]] BlockShape shape() const noexcept { return {std::size_t{1} << leaf_bytes_shift_, fan_out()}; }
+    [[nodiscard]] Memory& memory() noexcept { return memory_; }
+    [[nodiscard]] const Memory& memory() const noexcept { return memory_; }
+    /// Which of a node's children leads to the leaf `leaf`. Pre: `level` > 0.
+    [[nodiscard]] std::size_t child_of(std::size_t leaf, unsigned level) const noexcept {
+        return (leaf >> ((level - 1) * fan_shift_)) & (fan_out() - 1);
+    }
+
+    [[nodiscard]] static T* elements(Node* leaf) noexcept {
+        return std::launder(reinterpret_cast<T*>(reinterpret_cast<std::byte*>(leaf) + kElements));
+    }
+    [[nodiscard]] static const T* elements(const Node* leaf) noexcept {
+        return std::launder(reinterpret_cast<const T*>(reinterpret_cast<const std::byte*>(leaf) + kElements));
+    }
+    [[nodiscard]] static Child* children(Node* inner) noexcept {
+        return std::launder(reinterpret_cast<Child*>(reinterpret_cast<std::byte*>(inner) + kChildren));
+    }
+    [[nodiscard]] static const Child* children(const Node* inner) noexcept {
+        return std::launder(reinterpret_cast<const Child*>(reinterpret_cast<const std::byte*>(inner) + kChildren));
+    }
+    [[nodiscard]] static Node* at(const Child& child) noexcept { return std::to_address(child); }
+
+    [[nodiscard]] std::size_t leaf_node_bytes() const noexcept { return kElements + leaf_capacity() * sizeof(T); }
+    [[nodiscard]] std::size_t inner_node_bytes() const noexcept { return kChildren + fan_out() * sizeof(Child); }
+    [[nodiscard]] std::size_t allocated_bytes(unsigned level) const noexcept {
+        return Memory::allocated_bytes(level == 0 ? leaf_node_bytes() : inner_node_bytes());
+    }
+
+    /// Empty ones with one handle. Throws: what the allocator throws.
+    [[nodiscard]] Node* make_leaf() {
+        auto* const leaf = new (memory_.allocate(leaf_node_bytes())) Leaf;
+        if constexpr (!std::is_trivially_destructible_v<T>) leaf->bytes = leaf_node_bytes();
+        return leaf;
+    }
+    [[nodiscard]] Node* make_inner() { return new (memory_.allocate(inner_node_bytes())) Node; }
+
+    /// Adds a child, whose handle becomes the node's. Pre: there is room.
+    static void append_child(Node* inner, Node* child) noexcept {
+        new (static_cast<void*>(children(inner) + inner->used)) Child(child);
+        ++inner->used;
+    }
+    /// Puts a child in the place of another one, whose handle becomes the caller's. Pre: nobody else has the node.
+    [[nodiscard]] static Node* replace_child(Node* inner, std::size_t index, Node* child) noexcept {
+        Node* const before = at(children(inner)[index]);
+        children(inner)[index] = Child(child);
+        return before;
+    }
+    /// The other way: the last child's handle is the caller's from now on.
+    [[nodiscard]] static Node* detach_last(Node* inner) noexcept {
+        Child& last = children(inner)[--inner->used];
+        Node* const child = at(last);
+        std::destroy_at(&last);
+        return child;
+    }
+
+    /// Adds a copy of `element`, or moves it in. Pre: there is room. Throws: what T throws; nothing is added.
+    template <class E>
+    void append_element(Node* leaf, E&& element) {
+        T* const place = reinterpret_cast<T*>(reinterpret_cast<std::byte*>(leaf) + kElements) + leaf->used;
+        if constexpr (kPlain) {
+            new (static_cast<void*>(place)) T(std::forward<E>(element));
+        } else {
+            Allocator allocator = memory_.allocator();
+            std::allocator_traits<Allocator>::construct(allocator, place, std::forward<E>(element));
+        }
+        ++leaf->used;
+    }
+    void append_elements(Node* leaf, const T* from, std::size_t count) {
+        if (count == 0) return;
+        if constexpr (kPlain) {
+            std::memcpy(reinterpret_cast<std::byte*>(leaf) + kElements + leaf->used * sizeof(T), from,
+                        count * sizeof(T));
+            leaf->used += static_cast<std::uint32_t>(count);
+        } else {
+            for (std::size_t i = 0; i < count; ++i) append_element(leaf, from[i]);
+        }
+    }
+    /// Ends the elements from `keep` on.
+    void truncate(Node* leaf, std::size_t keep) noexcept {
+        if constexpr (!std::is_trivially_destructible_v<T>)
+            std::destroy(elements(leaf) + keep, elements(leaf) + leaf->used);
+        leaf->used = static_cast<std::uint32_t>(keep);
+    }
+
+    /// A leaf with the first `count` elements of another one. Throws: what the allocator and T throw.
+    [[nodiscard]] Node* copy_leaf(const Node* leaf, std::size_t count) {
+        Node* const copy = make_leaf();
+        try {
+            append_elements(copy, elements(leaf), count);
+        } catch (...) {
+            drop(copy, 0);
+            throw;
+        }
+        count_copy<kOptions>(count * sizeof(T));
+        return copy;
+    }
+    [[nodiscard]] Node* copy_inner(const Node* inner) {
+        Node* const copy = make_inner();
+        for (; copy->used < inner->used; ++copy->used) {
+            const Child& child = children(inner)[copy->used];
+            at(child)->count.add();
+            new (static_cast<void*>(children(copy) + copy->used)) Child(child);
+        }
+        count_copy<kOptions>(inner->used * sizeof(Child));
+        return copy;
+    }
+    /// The node that a slot leads to, made this tree's own if others share it. `keep` is for leaves: how many of its
+    /// elements the tree has.
+    [[nodiscard]] Node* own(Child& slot, unsigned level, std::size_t keep) {
+        Node* const node = at(slot);
+        if (node->count.unique()) return node;
+        Node* const copy = level == 0 ? copy_leaf(node, keep) : copy_inner(node);
+        slot = Child(copy);
+        drop(node, level);
+        return copy;
+    }
+
+    /// Gives a handle back; the last one ends the node, and gives back its children's.
+    /// Cost: the stack is as deep as the tree has levels, also where elements are trees themselves.
+    void drop(Node* node, unsigned level) noexcept {
+        if (!node->count.drop()) return;
+        if (level == 0) {
+            end_leaf(node);
+            return;
+        }
+        while (node->used > 0) drop(detach_last(node), level - 1);
+        free_inner(node);
+    }
+    /// Of a node without children.
+    void free_inner(Node* inner) noexcept { memory_.deallocate(inner, inner_node_bytes()); }
+
+private:
+    static constexpr std::size_t kElements = rounded_up(sizeof(Leaf), alignof(T));
+    static constexpr std::size_t kChildren = rounded_up(sizeof(Node), alignof(Child));
+
+    void end_leaf(Node* leaf) noexcept {
+        if constexpr (std::is_trivially_destructible_v<T>) {
+            memory_.deallocate(leaf, leaf_node_bytes());
+        } else {
+            // One after the other, with memory equal to this one, but perhaps of another shape.
+            EndingBlocks<Leaf, Memory>::end(static_cast<Leaf*>(leaf), memory_, [this](Leaf* ending) {
+                truncate(ending, 0);
+                memory_.deallocate(ending, ending->bytes);
+            });
+        }
+    }
+
+    [[no_unique_address]] Memory memory_;
+    std::uint8_t leaf_bytes_shift_;
+    std::uint8_t leaf_shift_;
+    std::uint8_t fan_shift_;
+};
+
+}  // namespace vmcow::heap::detail
