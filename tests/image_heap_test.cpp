@@ -238,6 +238,41 @@ TEST(ImageHeapTest, CopyingBetweenHeapsCopiesTheElements) {
     EXPECT_EQ(in_a, (vmcow::vector<int>{2}));
 }
 
+// What has no memory yet takes what it is given, and with it the heap that it is from.
+TEST(ImageHeapTest, AnEmptyContainerTakesMemoryByAssignment) {
+    using Lists = vmcow::map<int, vmcow::vector<long>>;
+    using Table = vmcow::unordered_map<int, int>;
+    HeapInMemory memory(std::size_t{64} << 10);
+    Table table;
+    Table more_of_it{{1, 2}};
+    table = std::move(more_of_it);
+    vmcow::vector<int> outside;
+    vmcow::vector<int> other(10, 1);
+    outside = std::move(other);
+    Lists lists;
+    Lists more{{1, {1, 2}}};
+    lists = std::move(more);
+    {
+        const HeapScope scope(memory.heap(), nullptr);
+        vmcow::vector<int> inside;
+        inside = std::move(outside);
+        EXPECT_TRUE(memory.contains(inside.data(), 10 * sizeof(int)));
+        vmcow::vector<int> last;
+        last = std::move(inside);
+        EXPECT_TRUE(memory.contains(last.data(), 10 * sizeof(int)));
+        Lists inner;
+        inner = std::move(lists);
+        EXPECT_EQ(inner.at(1).size(), 2U);
+        Table first;
+        first = std::move(table);
+        Table second;
+        second = std::move(first);
+        EXPECT_EQ(second.at(1), 2);
+    }
+    outside.assign(3, 2);
+    EXPECT_FALSE(memory.contains(outside.data(), 1));
+}
+
 // ---- steps
 
 TEST(ImageHeapTest, StepsEndOnAPageAndAreEnough) {

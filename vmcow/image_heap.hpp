@@ -139,7 +139,7 @@ public:
         return pointer(static_cast<T*>(detail::allocate_from(heap_.get(), count * sizeof(T), alignof(T))));
     }
     void deallocate(const pointer& memory, size_type) noexcept {
-        detail::deallocate_to(heap_.get(), memory.get(), alignof(T));
+        detail::deallocate_to(heap_ != nullptr ? heap_.get() : owner_of(memory.get()), memory.get(), alignof(T));
     }
     [[nodiscard]] static constexpr size_type max_size() noexcept { return (size_type{1} << 47) / sizeof(T); }
 
@@ -156,13 +156,19 @@ public:
     /// A copy belongs to where it will lie, which is not known yet.
     [[nodiscard]] allocator select_on_container_copy_construction() const noexcept { return {}; }
 
+    /// Who compares two and finds them equal may go on to give one's container what the other's has: from then on it is
+    /// decided where their memory comes from. Containers compare when they are moved or swapped, not when they are
+    /// read.
     template <class U>
     bool operator==(const allocator<U>& other) const noexcept {
-        return chosen() == other.chosen();
+        if (chosen() != other.chosen()) return false;
+        if (heap_ == nullptr) heap_ = chosen();
+        if (other.heap_ == nullptr) other.heap_ = other.chosen();
+        return true;
     }
     template <class U>
     bool operator!=(const allocator<U>& other) const noexcept {
-        return chosen() != other.chosen();
+        return !(*this == other);
     }
 
 private:
@@ -179,6 +185,13 @@ private:
         return HeapScope::heap_around(reinterpret_cast<std::uintptr_t>(this));
     }
 
+    /// A container with several allocators compares one of them before it takes another's memory: those that were still
+    /// undecided are so afterwards.
+    [[nodiscard]] static ImageHeap* owner_of(const T* memory) noexcept {
+        ImageHeap* const image = HeapScope::heap_around(reinterpret_cast<std::uintptr_t>(memory));
+        return image != nullptr ? image : detail::process_heap();
+    }
+
     /// Where this one's memory is or will be.
     [[nodiscard]] ImageHeap* chosen() const noexcept {
         if (heap_ != nullptr) return heap_.get();
@@ -187,7 +200,7 @@ private:
     }
 
     /// nullptr: it has no memory yet, and lies in no image.
-    boost::interprocess::offset_ptr<ImageHeap> heap_;
+    mutable boost::interprocess::offset_ptr<ImageHeap> heap_;
 };
 // NOLINTEND(readability-identifier-naming)
 
