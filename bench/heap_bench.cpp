@@ -6,6 +6,7 @@
 
 #include "bench/bench_main.hpp"
 #include "bench/heap_blocks.hpp"
+#include "bench/heap_lists.hpp"
 
 namespace {
 
@@ -13,7 +14,10 @@ int run(int argc, char** argv) {
     bench::BenchProgram program;
     program.name = "heap_bench";
     program.question = "What sharing within the heap costs, beside containers that do not share.";
-    program.add_rows = [](const bench::BenchSizes& sizes) { bench::register_block_rows(sizes); };
+    program.add_rows = [](const bench::BenchSizes& sizes) {
+        bench::register_block_rows(sizes);
+        bench::register_list_rows(sizes);
+    };
     program.end = [] {};
     return bench::run_benchmark(argc, argv, program);
 }

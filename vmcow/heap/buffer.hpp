@@ -186,6 +186,16 @@ public:
     void erase(std::size_t at, std::size_t removed) {
         if (removed != 0) replace(at, removed, 0, [](T*, std::size_t&) {});
     }
+    /// `value` may lie in this buffer.
+    template <class U>
+    void push(U&& value) {
+        const auto fill = [&](T* to, std::size_t& made) { construct(to, made, std::forward<U>(value)); };
+        if (node_ != nullptr && header()->handles.unique() && header()->size < header()->capacity) [[likely]] {
+            fill(elements(header()), header()->size);
+        } else {
+            replace(size(), 0, 1, fill);
+        }
+    }
     void append_copies(const T* from, std::size_t count) {
         if (count == 0) return;
         replace(size(), 0, count, [&](T* to, std::size_t& made) { construct_copies(to, made, from, count); });

@@ -57,7 +57,7 @@ public:
     template <std::input_iterator I>
     list(I first, I last, const Allocator& allocator = {}) : buffer_(allocator) {
         if constexpr (std::forward_iterator<I>) buffer_.reserve(static_cast<std::size_t>(std::distance(first, last)));
-        for (; first != last; ++first) push_in_place(*first);
+        for (; first != last; ++first) buffer_.push(*first);
     }
     list(const list&) = default;
     list(const list& other, const Allocator& allocator) : buffer_(other.buffer_, allocator) {}
@@ -85,7 +85,7 @@ public:
 
     [[nodiscard]] list push(T value) const& { return list(*this).push(std::move(value)); }
     [[nodiscard]] list push(T value) && {
-        push_in_place(std::move(value));
+        buffer_.push(std::move(value));
         return std::move(*this);
     }
     /// Throws: std::out_of_range -- it is empty.
@@ -197,11 +197,6 @@ private:
     friend class heap::slice<T, kOptions, Allocator>;
     explicit list(Buffer&& buffer) noexcept : buffer_(std::move(buffer)) {}
 
-    template <class U>
-    void push_in_place(U&& value) {
-        buffer_.replace(this->size(), 0, 1,
-                        [&](T* to, std::size_t& made) { buffer_.construct(to, made, std::forward<U>(value)); });
-    }
     [[nodiscard]] list part(std::size_t first, std::size_t count) const {
         if (first == 0 && count == this->size()) return *this;
         using Traits = std::allocator_traits<Allocator>;
