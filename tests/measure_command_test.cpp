@@ -99,6 +99,21 @@ TEST(MeasureCommandTest, TableShowsWhatTheJsonHas) {
     EXPECT_NE(table.out.find("bytes copied for each byte written"), std::string::npos) << table.out;
 }
 
+TEST(MeasureCommandTest, BudgetExceededIsExitOneBehindTheWholeOutput) {
+    const std::vector<std::string> words = {"--size", "1M", "--writes", "10", "--pattern", "stride", "--budget"};
+    std::vector<std::string> kept = words;
+    kept.emplace_back("copied=40K,amplification=512,identical=0%");
+    EXPECT_EQ(measure(kept).end, tests::kChildExitedWell);
+    std::vector<std::string> exceeded = words;
+    exceeded.emplace_back("copied=39K,amplification=500");
+    const CommandResult result = measure(exceeded);
+    EXPECT_EQ(result.end.exit_status, 1);
+    EXPECT_NE(result.out.find("10 of 256 pages"), std::string::npos) << result.out;
+    EXPECT_EQ(result.err,
+              "vmcow measure: budget exceeded: copied 40.0 KiB (40960 bytes), 1.0 KiB (1024 bytes) more than 39.0 KiB "
+              "(39936 bytes); amplification 512, 12 more than 500\n");
+}
+
 TEST(MeasureCommandTest, HelpShowsAnExample) {
     const CommandResult help = measure({"--help"});
     EXPECT_EQ(help.end, tests::kChildExitedWell);
@@ -124,6 +139,8 @@ TEST(MeasureCommandTest, WrongCommandLineIsAUsageErrorThatNamesTheThing) {
         {{"--rewrite-same", "1.5"}, "--rewrite-same: '1.5'"},
         {{"--rewrite-same", "half"}, "--rewrite-same: 'half'"},
         {{"--page-scan", "fast"}, "--page-scan: 'fast'"},
+        {{"--budget", "copied=lots"}, "--budget: 'lots'"},
+        {{"--budget", "pages=3"}, "--budget: 'pages'"},
     };
     for (const auto& [words, thing] : cases) expect_complaint(measure(words), 2, thing);
 }

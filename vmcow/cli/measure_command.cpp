@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmcow/cli/budget.hpp"
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/human.hpp"
 #include "vmcow/measure/run_workload.hpp"
@@ -34,6 +35,7 @@ struct MeasureOptions {
     std::optional<PageScanMethod> page_scan;
     bool small_pages = false;
     bool json = false;
+    Budget budget;
 };
 
 double parse_share(std::string_view text) {
@@ -199,6 +201,8 @@ void run_measure(const MeasureOptions& options) {
     const PagePolicy pages = options.small_pages ? PagePolicy::small : PagePolicy::automatic;
     const WorkloadRun run = measure::run_workload(options.workload, {.page_scan = page_scan, .pages = pages});
     write_stdout(options.json ? json_text(options, run) : table(options, run));
+    options.budget.require({run.meter.copied_bytes(), run.meter.amplification(),
+                            identical_share(run.meter.identical->value, run.meter.copied.value)});
 }
 
 void add_workload_options(CLI::App& verb, Workload& workload) {
@@ -230,6 +234,7 @@ void add_measure_command(CLI::App& app) {
                                                                         {"pagemap", PageScanMethod::pagemap_bits}};
     add_choice(*verb, "--page-scan", options->page_scan, scans, "How pages are counted")->default_str("auto");
     verb->add_flag("--small-pages", options->small_pages, "Keep the image in 4 KiB pages");
+    add_budget(*verb, options->budget);
     verb->add_flag("--json", options->json, "Print JSON instead of the table");
     verb->footer(
         "Patterns:\n"

@@ -121,6 +121,17 @@ std::uint64_t most_copies(const Workload& workload, std::uint64_t pages) noexcep
 
 std::optional<std::uint64_t> page_table_bytes() { return sys::read_proc_bytes("/proc/self/status", "VmPTE"); }
 
+BlockCounts changed_blocks(const View& view, sys::PageScanMethod page_scan) {
+    ChangedBlocks blocks;
+    const Snapshot before = view.snapshot();
+    for (const PageRun& run : view.copied_runs(page_scan)) {
+        for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
+            blocks.add_page(page.byte_offset(), view.bytes().data() + page.byte_offset(), before.page(page));
+        }
+    }
+    return blocks.counts();
+}
+
 }  // namespace
 
 WorkloadRun run_workload(const Workload& workload, const RunOptions& options) {
@@ -154,6 +165,7 @@ WorkloadRun run_workload(const Workload& workload, const RunOptions& options) {
     run.meter.changed_bytes = changes.changed_bytes;
     run.meter.copied = changes.copied;
     run.meter.identical = changes.identical;
+    run.blocks = changed_blocks(view, options.page_scan);
     return run;
 }
 

@@ -5,6 +5,7 @@
 #include "vmcow/arena.hpp"
 #include "vmcow/measure/meter.hpp"
 #include "vmcow/measure/model.hpp"
+#include "vmcow/measure/what_if.hpp"
 #include "vmcow/measure/workload.hpp"
 #include "vmcow/sys/page_scan.hpp"
 
@@ -20,6 +21,7 @@ struct RunOptions {
 struct WorkloadRun {
     Meter meter;
     Expectation expected;
+    BlockCounts blocks;                 ///< that hold changed bytes, by their size
     std::uint64_t anonymous_bytes = 0;  ///< of the view, by /proc/self/smaps
     std::uint64_t minor_faults = 0;     ///< while the writes ran
     double seconds = 0;                 ///< of the writes alone

@@ -176,9 +176,16 @@ WriteSequence::Places WriteSequence::places_of(const Workload& workload) noexcep
     return RandomPlaces(workload);
 }
 
-// It throws nothing: `places_` always holds one of them.
-Write WriteSequence::next() noexcept {  // NOLINT(bugprone-exception-escape)
-    const Place place = std::visit([](auto& places) { return places.next(); }, places_);
+// Not std::visit, which may throw.
+Place WriteSequence::next_place() noexcept {
+    if (auto* const random = std::get_if<RandomPlaces>(&places_)) return random->next();
+    if (auto* const sequential = std::get_if<SequentialPlaces>(&places_)) return sequential->next();
+    if (auto* const stride = std::get_if<StridePlaces>(&places_)) return stride->next();
+    return std::get_if<TracePlaces>(&places_)->next();
+}
+
+Write WriteSequence::next() noexcept {
+    const Place place = next_place();
     return {place.offset, place.bytes, rewrite_same_ > 0 && unit_real(sames_) < rewrite_same_};
 }
 

@@ -150,6 +150,7 @@ public:
 private:
     using Places = std::variant<SequentialPlaces, StridePlaces, RandomPlaces, TracePlaces>;
     static Places places_of(const Workload& workload) noexcept;
+    Place next_place() noexcept;
 
     Places places_;
     double rewrite_same_;
