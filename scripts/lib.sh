@@ -7,7 +7,7 @@ build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohman
     libtomlplusplus-dev libdw-dev libjs-chart.js libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev ccache
     musl-dev)
 # shellcheck disable=SC2034
-tidy_packages=(clang-tidy jq) format_packages=(clang-format) bench_packages=(jq)
+tidy_packages=(clang-tidy jq) format_packages=(clang-format) bench_packages=(jq) browser_packages=(chromium)
 
 # One line on stderr, and the exit status: 2 for a command line that makes no sense, 1 for a failure.
 usage_error() {

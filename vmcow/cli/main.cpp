@@ -1,6 +1,7 @@
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/doctor_command.hpp"
 #include "vmcow/cli/measure_command.hpp"
+#include "vmcow/cli/report_command.hpp"
 #include "vmcow/cli/watch_command.hpp"
 
 namespace {
@@ -11,6 +12,7 @@ void add_verbs(CLI::App& app) {
     vmcow::cli::add_doctor_command(app);
     vmcow::cli::add_measure_command(app);
     vmcow::cli::add_watch_command(app);
+    vmcow::cli::add_report_command(app);
 }
 
 }  // namespace

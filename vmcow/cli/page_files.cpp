@@ -21,11 +21,13 @@
 VMCOW_FILE_OF_PAGE(library, VMCOW_CHART_LIBRARY)
 VMCOW_FILE_OF_PAGE(style, VMCOW_PAGE_FILES "/page.css")
 VMCOW_FILE_OF_PAGE(script, VMCOW_PAGE_FILES "/page.js")
+VMCOW_FILE_OF_PAGE(report, VMCOW_PAGE_FILES "/report_page.js")
 
 namespace vmcow::cli {
 
 std::string_view chart_library() noexcept { return library_file(); }
 std::string_view page_style() noexcept { return style_file(); }
 std::string_view page_script() noexcept { return script_file(); }
+std::string_view report_script() noexcept { return report_file(); }
 
 }  // namespace vmcow::cli

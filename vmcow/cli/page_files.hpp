@@ -15,4 +15,7 @@ namespace vmcow::cli {
 /// page.js: units, colours and the life of a chart.
 [[nodiscard]] std::string_view page_script() noexcept;
 
+/// report_page.js: draws the charts of `vmcow report`.
+[[nodiscard]] std::string_view report_script() noexcept;
+
 }  // namespace vmcow::cli

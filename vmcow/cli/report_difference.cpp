@@ -1,0 +1,98 @@
+// What sets several documents apart: their figures side by side, their lines in one chart.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "vmcow/cli/report_page.hpp"
+
+namespace vmcow::cli {
+namespace {
+
+/// The names in the order in which they first come.
+std::vector<Figure> all_figures(std::span<const Section> sections) {
+    std::vector<Figure> all;
+    for (const Section& section : sections) {
+        for (const Figure& figure : section.figures) {
+            const bool there =
+                std::any_of(all.begin(), all.end(), [&](const Figure& known) { return known.name == figure.name; });
+            if (!there) all.push_back(figure);
+        }
+    }
+    return all;
+}
+
+Value value_of(const Section& section, const std::string& name) {
+    const auto found = std::find_if(section.figures.begin(), section.figures.end(),
+                                    [&](const Figure& figure) { return figure.name == name; });
+    return found == section.figures.end() ? std::nullopt : found->value;
+}
+
+std::string difference(const Value& a, const Value& b, Unit unit) {
+    if (!a || !b) return "?";
+    if (*a == *b) return "none";
+    return (*b > *a ? "+" : "") + format_value(*b - *a, unit);
+}
+
+std::string factor(const Value& a, const Value& b) {
+    if (!a || !b || *a <= 0 || *b < 0) return "?";
+    return format_value(*b / *a, Unit::times);
+}
+
+void add_series(const Chart& from, const std::string& name, Chart& to) {
+    for (Series series : from.series) {
+        series.name = series.name.empty() ? name : name + ": " + series.name;
+        to.series.push_back(std::move(series));
+    }
+}
+
+}  // namespace
+
+Table comparison_of(std::span<const ReportInput> inputs, std::span<const Section> sections) {
+    Table table{.title = inputs.size() == 2 ? "The difference" : "Side by side",
+                .caption = "",
+                .columns = {{"", true}},
+                .rows = {}};
+    for (const ReportInput& input : inputs) table.columns.push_back({input.name});
+    if (inputs.size() == 2) {
+        table.columns.push_back({"difference"});
+        table.columns.push_back({"factor"});
+    }
+    for (const Figure& figure : all_figures(sections)) {
+        std::vector<std::string> row = {figure.name};
+        std::vector<Value> values;
+        for (const Section& section : sections) {
+            values.push_back(value_of(section, figure.name));
+            row.push_back(format_value(values.back(), figure.unit));
+        }
+        if (std::none_of(values.begin(), values.end(), [](const Value& value) { return value; })) continue;
+        if (values.size() == 2) {
+            row.push_back(difference(values[0], values[1], figure.unit));
+            row.push_back(factor(values[0], values[1]));
+        }
+        table.rows.push_back(std::move(row));
+    }
+    return table;
+}
+
+std::vector<Chart> overlaid(std::span<const ReportInput> inputs, std::span<const Section> sections) {
+    std::vector<Chart> charts;
+    for (std::size_t i = 0; i < sections.size(); ++i) {
+        for (const Chart& overlay : sections[i].overlays) {
+            auto found = std::find_if(charts.begin(), charts.end(),
+                                      [&](const Chart& chart) { return chart.title == overlay.title; });
+            if (found == charts.end()) {
+                charts.push_back(overlay);
+                charts.back().series.clear();
+                charts.back().marked_x.reset();  // each has its own
+                found = std::prev(charts.end());
+                if (overlay.marked_x) found->caption.clear();
+            }
+            add_series(overlay, inputs[i].name, *found);
+        }
+    }
+    return charts;
+}
+
+}  // namespace vmcow::cli

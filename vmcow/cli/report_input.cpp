@@ -1,0 +1,218 @@
+#include "vmcow/cli/report_input.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <utility>
+
+#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/human.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/fd.hpp"
+
+namespace vmcow::cli {
+namespace {
+
+using Json = ReportJson;
+
+/// Parsed, a document takes some four times its size.
+constexpr std::size_t kMostBytes = std::size_t{256} << 20;
+
+[[noreturn]] void reject(const std::string& path, const std::string& why) {
+    throw Failure(fmt::format("'{}' {}", path, why));
+}
+
+std::string read_bounded(const std::string& path) {
+    const std::string message = "read '" + path + "'";
+    const sys::UniqueFd file = sys::open_file(path, O_RDONLY | O_NOCTTY);
+    std::string text;
+    constexpr std::size_t kPiece = std::size_t{1} << 20;
+    while (true) {
+        const std::size_t before = text.size();
+        text.resize(before + kPiece);
+        const ssize_t got = sys::retry_interrupted([&] { return ::read(file.get(), text.data() + before, kPiece); });
+        if (got < 0) sys::throw_errno(message);
+        text.resize(before + static_cast<std::size_t>(got));
+        if (got == 0) return text;
+        if (text.size() > kMostBytes) reject(path, "is larger than a report can take: " + human_bytes(kMostBytes));
+    }
+}
+
+/// What nlohmann-json says behind its own number: "parse error at line 3, column 7: syntax error while …".
+std::string reason_of(const Json::exception& error) {
+    const std::string_view what = error.what();
+    const std::size_t end = what.find("] ");
+    return std::string(end == std::string_view::npos ? what : what.substr(end + 2));
+}
+
+bool is_blank(std::string_view line) { return line.find_first_not_of(" \t\r") == std::string_view::npos; }
+
+/// Takes the first line off `text`.
+std::string_view next_line(std::string_view& text) {
+    const std::size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
+    return line;
+}
+
+/// A sample of a process stands alone on its line; a document has its kind, or what its kind is known by.
+bool is_sample(const Json& json) { return json.is_object() && !json.contains("kind") && json.contains("pid"); }
+
+bool looks_like_lines(std::string_view text) {
+    while (!text.empty()) {
+        const std::string_view line = next_line(text);
+        if (is_blank(line)) continue;
+        const Json first = Json::parse(line, nullptr, false);
+        return is_sample(first);
+    }
+    return false;
+}
+
+/// The samples as `vmcow watch --json` would have them.
+Json parse_lines(const std::string& path, std::string_view text, std::vector<std::string>& notes) {
+    Json samples = Json::array();
+    for (std::size_t number = 1; !text.empty(); ++number) {
+        const std::string_view line = next_line(text);
+        if (is_blank(line)) continue;
+        try {
+            Json sample = Json::parse(line);
+            if (!is_sample(sample)) reject(path, fmt::format("line {}: no sample of a process", number));
+            samples.push_back(std::move(sample));
+        } catch (const Json::parse_error& error) {
+            if (!text.empty()) reject(path, fmt::format("line {}, byte {}: not JSON", number, error.byte));
+            notes.push_back(fmt::format("line {}, the last one, is cut off: it is left out", number));
+        }
+    }
+    return {{"kind", "watch"}, {"samples", std::move(samples)}};
+}
+
+Json parse(const std::string& path, const std::string& text, std::vector<std::string>& notes) {
+    if (is_blank(std::string_view(text).substr(0, text.find('\n'))) && text.find_first_not_of(" \t\r\n") == text.npos) {
+        reject(path, "is empty");
+    }
+    if (looks_like_lines(text)) return parse_lines(path, text, notes);
+    try {
+        return Json::parse(text);
+    } catch (const Json::parse_error& error) {
+        reject(path, "is not JSON: " + reason_of(error));
+    }
+}
+
+[[noreturn]] void wrong_type(const char* key, const char* wanted) {
+    throw std::invalid_argument(fmt::format("'{}' is not {}", key, wanted));
+}
+
+/// The member `key`, or null.
+const Json& member(const Json& object, const char* key) {
+    static const Json null;
+    if (!object.is_object()) throw std::invalid_argument(fmt::format("what should have '{}' is no object", key));
+    const auto found = object.find(key);
+    return found == object.end() ? null : *found;
+}
+
+}  // namespace
+
+std::string_view name_of(ReportKind kind) noexcept {
+    switch (kind) {
+        case ReportKind::measure:
+            return "measure";
+        case ReportKind::watch:
+            return "watch";
+        case ReportKind::compare:
+            break;
+    }
+    return "compare";
+}
+
+ReportKind kind_of(const Json& document) {
+    if (!document.is_object()) throw std::invalid_argument("is JSON, but no document of vmcow's");
+    const std::string kind = text_of(document, "kind");
+    for (const ReportKind known : {ReportKind::measure, ReportKind::watch, ReportKind::compare}) {
+        if (kind == name_of(known)) return known;
+    }
+    if (!kind.empty()) {
+        throw std::invalid_argument(fmt::format("is of the kind '{}', none of measure, watch, compare", kind));
+    }
+    if (document.contains("workload") && document.contains("copied_pages")) return ReportKind::measure;
+    throw std::invalid_argument("is JSON, but no document of vmcow measure, watch or compare");
+}
+
+ReportInput read_report_input(const std::string& path) {
+    const std::string text = read_bounded(path);
+    ReportInput input{.name = std::filesystem::path(path).filename().string(), .document = {}};
+    input.document = parse(path, text, input.notes);
+    try {
+        (void)kind_of(input.document);
+    } catch (const std::invalid_argument& error) {
+        reject(path, error.what());
+    }
+    return input;
+}
+
+Value number_of(const Json& object, const char* key) {
+    const Json& value = member(object, key);
+    if (value.is_null()) return std::nullopt;
+    if (!value.is_number()) wrong_type(key, "a number");
+    return value.get<double>();
+}
+
+std::string text_of(const Json& object, const char* key) {
+    const Json& value = member(object, key);
+    if (value.is_null()) return {};
+    if (!value.is_string()) wrong_type(key, "a string");
+    return value.get<std::string>();
+}
+
+const std::vector<Json>& objects_of(const Json& object, const char* key) {
+    static const std::vector<Json> none;
+    const Json& value = member(object, key);
+    if (value.is_null()) return none;
+    if (!value.is_array()) wrong_type(key, "an array");
+    const auto& items = value.get_ref<const Json::array_t&>();
+    for (const Json& item : items) {
+        if (!item.is_object()) wrong_type(key, "an array of objects");
+    }
+    return items;
+}
+
+const Json& object_of(const Json& object, const char* key) {
+    static const Json empty = Json::object();
+    const Json& value = member(object, key);
+    if (value.is_null()) return empty;
+    if (!value.is_object()) wrong_type(key, "an object");
+    return value;
+}
+
+std::vector<Value> numbers_of(const Json& array, const char* name) {
+    if (!array.is_array()) wrong_type(name, "an array");
+    std::vector<Value> numbers;
+    numbers.reserve(array.size());
+    for (const Json& item : array) {
+        if (!item.is_number() && !item.is_null()) wrong_type(name, "an array of numbers");
+        numbers.push_back(item.is_null() ? Value() : Value(item.get<double>()));
+    }
+    return numbers;
+}
+
+std::vector<std::string> notes_of(const Json& document) {
+    const Json& notes = member(document, "notes");
+    if (notes.is_null()) return {};
+    if (!notes.is_array()) wrong_type("notes", "an array");
+    std::vector<std::string> lines;
+    for (const Json& note : notes) {
+        if (!note.is_string()) wrong_type("notes", "an array of strings");
+        lines.push_back(note.get<std::string>());
+    }
+    return lines;
+}
+
+}  // namespace vmcow::cli

@@ -1,0 +1,203 @@
+#include "vmcow/cli/report_page.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "vmcow/cli/page.hpp"
+#include "vmcow/cli/page_files.hpp"
+
+namespace vmcow::cli {
+namespace {
+
+using Json = ReportJson;
+
+const char* name_of(Unit unit) {
+    switch (unit) {
+        case Unit::bytes:
+            return "bytes";
+        case Unit::seconds:
+            return "seconds";
+        case Unit::share:
+            return "share";
+        case Unit::times:
+            return "times";
+        case Unit::count:
+            break;
+    }
+    return "count";
+}
+
+const char* name_of(SeriesStyle style) {
+    switch (style) {
+        case SeriesStyle::model:
+            return "model";
+        case SeriesStyle::limit:
+            return "limit";
+        case SeriesStyle::line:
+            break;
+    }
+    return "line";
+}
+
+Json json_of(const Value& value) { return value && std::isfinite(*value) ? Json(*value) : Json(); }
+
+Json json_of(const Axis& axis) {
+    return {{"title", axis.title}, {"unit", name_of(axis.unit)}, {"log", axis.logarithmic}};
+}
+
+Json json_of(const Series& series) {
+    Json points = Json::array();
+    Json band = Json::array();
+    for (const Point& point : series.points) {
+        points.push_back(Json::array({point.x, json_of(point.y)}));
+        if (point.low && point.high) band.push_back(Json::array({point.x, *point.low, *point.high}));
+    }
+    return {{"name", series.name}, {"style", name_of(series.style)}, {"points", points}, {"band", band}};
+}
+
+Json json_of(const Chart& chart) {
+    Json series = Json::array();
+    for (const Series& line : chart.series) series.push_back(json_of(line));
+    return {{"title", chart.title},   {"x", json_of(chart.x)}, {"y", json_of(chart.y)},
+            {"labels", chart.labels}, {"series", series},      {"marked", json_of(chart.marked_x)}};
+}
+
+Json json_of(const HeatMap& map) {
+    Json rows = Json::array();
+    for (const HeatMap::Row& row : map.rows) {
+        Json shares = Json::array();
+        // Three digits are more than an eye sees.
+        for (const Value& share : row.share) shares.push_back(share ? Json(std::round(*share * 1e3) / 1e3) : Json());
+        rows.push_back({{"label", row.label}, {"begins", row.begins_range}, {"shares", shares}});
+    }
+    return {{"title", map.title}, {"times", map.times}, {"rows", rows}};
+}
+
+/// The HTML and the data of one page, as it grows.
+class Page {
+public:
+    void add_heading(const std::string& text) { body_ += fmt::format("<h2>{}</h2>\n", escape_html(text)); }
+    void add_section(const Section& section);
+    void add_charts(const std::vector<Chart>& charts, const std::vector<HeatMap>& heat);
+    void add_table(const Table& table);
+
+    [[nodiscard]] std::string finish(const std::string& title) {
+        const std::string json =
+            Json{{"charts", charts_}, {"heat", heat_}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+        const std::string body = fmt::format("<h1>{}</h1>\n{}", escape_html(title), body_);
+        return page_of({.title = title, .body = body, .json = json, .script = report_script()});
+    }
+
+private:
+    void add_card(const std::string& id, const std::string& title, const std::string& caption, bool wide,
+                  const std::string& between = "");
+
+    std::string body_;
+    Json charts_ = Json::array();
+    Json heat_ = Json::array();
+};
+
+void Page::add_card(const std::string& id, const std::string& title, const std::string& caption, bool wide,
+                    const std::string& between) {
+    body_ += fmt::format("<section class=\"card{}\"><h3>{}</h3>", wide ? " wide" : "", escape_html(title));
+    if (!caption.empty()) body_ += fmt::format("<p class=\"soft\">{}</p>", escape_html(caption));
+    body_ += fmt::format(
+        "{}<div class=\"chart\"><canvas id=\"{}\" role=\"img\" aria-label=\"{}\"></canvas></div></section>\n", between,
+        id, escape_html(title));
+}
+
+void Page::add_charts(const std::vector<Chart>& charts, const std::vector<HeatMap>& heat) {
+    if (charts.empty() && heat.empty()) return;
+    body_ += "<div class=\"cards\">\n";
+    for (const Chart& chart : charts) {
+        const bool alone = &chart == &charts.back() && charts.size() % 2 == 1;  // two stand beside each other
+        add_card(fmt::format("chart{}", charts_.size()), chart.title, chart.caption, alone);
+        charts_.push_back(json_of(chart));
+    }
+    for (const HeatMap& map : heat) {
+        add_card(fmt::format("heat{}", heat_.size()), map.title, map.caption, true,
+                 "<p class=\"scale\">nothing copied <i class=\"heat\"></i> all copied</p>");
+        heat_.push_back(json_of(map));
+    }
+    body_ += "</div>\n";
+}
+
+void Page::add_table(const Table& table) {
+    body_ += fmt::format("<h3>{}</h3>\n", escape_html(table.title));
+    if (!table.caption.empty()) body_ += fmt::format("<p class=\"soft\">{}</p>\n", escape_html(table.caption));
+    body_ += "<div class=\"table\"><table><tr>";
+    const auto text_class = [&](std::size_t column) { return table.columns[column].is_text ? " class=\"text\"" : ""; };
+    for (std::size_t i = 0; i < table.columns.size(); ++i) {
+        body_ += fmt::format("<th{}>{}</th>", text_class(i), escape_html(table.columns[i].name));
+    }
+    body_ += "</tr>\n";
+    for (const std::vector<std::string>& row : table.rows) {
+        body_ += "<tr>";
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            body_ += fmt::format("<td{}>{}</td>", text_class(i), escape_html(row[i]));
+        }
+        body_ += "</tr>\n";
+    }
+    body_ += "</table></div>\n";
+}
+
+void Page::add_section(const Section& section) {
+    if (!section.verdict.empty()) body_ += fmt::format("<p class=\"verdict\">{}</p>\n", escape_html(section.verdict));
+    if (!section.figures.empty() && section.figures.size() <= 20) {  // more are a table, which is there
+        body_ += "<div class=\"facts\">";
+        for (const Figure& figure : section.figures) {
+            body_ += fmt::format("<div class=\"fact\"><b>{}</b><span>{}</span></div>\n",
+                                 format_value(figure.value, figure.unit), escape_html(figure.name));
+        }
+        body_ += "</div>\n";
+    }
+    if (!section.notes.empty()) {
+        body_ += "<ul class=\"notes\">";
+        for (const std::string& note : section.notes) body_ += fmt::format("<li>{}</li>\n", escape_html(note));
+        body_ += "</ul>\n";
+    }
+    add_charts(section.charts, section.heat);
+    for (const Table& table : section.tables) add_table(table);
+}
+
+}  // namespace
+
+std::vector<Section> sections_of(std::span<const ReportInput> inputs) {
+    std::vector<Section> sections;
+    for (const ReportInput& input : inputs) {
+        if (kind_of(input.document) != kind_of(inputs.front().document)) {
+            throw std::invalid_argument(
+                fmt::format("a report is about documents of one kind: '{}' is of {}, '{}' of {}", inputs.front().name,
+                            vmcow::cli::name_of(kind_of(inputs.front().document)), input.name,
+                            vmcow::cli::name_of(kind_of(input.document))));
+        }
+        try {
+            sections.push_back(section_of(input));
+        } catch (const std::invalid_argument& error) {
+            throw std::invalid_argument(fmt::format("'{}': {}", input.name, error.what()));
+        }
+    }
+    return sections;
+}
+
+std::string report_page(std::span<const ReportInput> inputs) {
+    const std::vector<Section> sections = sections_of(inputs);
+    Page page;
+    if (sections.size() == 1) {
+        page.add_section(sections.front());
+        return page.finish(sections.front().title);
+    }
+    page.add_table(comparison_of(inputs, sections));
+    page.add_charts(overlaid(inputs, sections), {});
+    std::string title;
+    for (std::size_t i = 0; i < sections.size(); ++i) {
+        page.add_heading(inputs[i].name + ": " + sections[i].title);
+        page.add_section(sections[i]);
+        title += (i == 0 ? "" : ", ") + inputs[i].name;
+    }
+    return page.finish(title);
+}
+
+}  // namespace vmcow::cli

@@ -1,0 +1,147 @@
+#include "vmcow/cli/report_section.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace vmcow::cli {
+namespace {
+
+/// A byte that continues a character of UTF-8.
+bool continues(char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80U; }
+
+/// No cut goes through a character.
+std::size_t boundary_at(const std::string& text, std::size_t at) {
+    while (at > 0 && at < text.size() && continues(text[at])) --at;
+    return at;
+}
+
+double block_of(const ReportJson& entry) {
+    const Value block = number_of(entry, "block_bytes");
+    if (!block || *block <= 0) throw std::invalid_argument("'block_bytes' is no size");
+    return *block;
+}
+
+/// On a logarithmic axis a band that reaches down to zero has no end.
+Value above_zero(const Value& low, const Value& middle) {
+    if (!low || !middle) return std::nullopt;
+    return std::max(*low, *middle / 1000);
+}
+
+/// What the model expects for each block size, as amplification: bytes copied for each byte of `logical`.
+Series model_series(const std::vector<ReportJson>& entries, double logical) {
+    Series model{.name = "model ± 1 σ", .points = {}, .style = SeriesStyle::model};
+    for (const ReportJson& entry : entries) {
+        const Value expected = number_of(entry, "expected_bytes");
+        const Value sigma = number_of(entry, "sigma_bytes");
+        Point point{.x = block_of(entry), .y = expected ? Value(*expected / logical) : std::nullopt};
+        if (expected && sigma) {
+            point.low = above_zero((*expected - *sigma) / logical, point.y);
+            point.high = (*expected + *sigma) / logical;
+        }
+        model.points.push_back(point);
+    }
+    return model;
+}
+
+bool all_unknown(const Series& series) {
+    return std::none_of(series.points.begin(), series.points.end(), [](const Point& point) { return point.y; });
+}
+
+/// What the amplification of `entries` is relative to; nothing where no entry tells.
+Value base_bytes(const std::vector<ReportJson>& entries) {
+    for (const ReportJson& entry : entries) {
+        const Value copied = number_of(entry, "copied_bytes");
+        const Value amplification = number_of(entry, "amplification");
+        if (copied && amplification && *copied > 0 && *amplification > 0) return *copied / *amplification;
+    }
+    return std::nullopt;
+}
+
+Chart amplification_chart(const std::vector<ReportJson>& entries, const Value& best) {
+    Chart chart{.title = "Amplification against block size",
+                .caption = "Bytes that would have been copied for each byte written, had the block been of this size.",
+                .x = {"block size", Unit::bytes, true},
+                .y = {"bytes copied for each byte written", Unit::times, true},
+                .series = {},
+                .marked_x = best};
+    if (best) chart.caption += fmt::format(" ◆ the best block size: {}.", format_value(best, Unit::bytes));
+    Series measured{.name = "from the bytes that changed", .points = {}};
+    for (const ReportJson& entry : entries) {
+        measured.points.push_back({.x = block_of(entry), .y = number_of(entry, "amplification")});
+    }
+    chart.series.push_back(std::move(measured));
+    if (const Value base = base_bytes(entries)) {
+        Series model = model_series(entries, *base);
+        if (!all_unknown(model)) chart.series.push_back(std::move(model));
+    }
+    return chart;
+}
+
+Chart bytes_chart(const std::vector<ReportJson>& entries, const Value& best) {
+    Chart chart{.title = "What a block size costs",
+                .caption = "Copied bytes, what keeping track of blocks takes, and both together.",
+                .x = {"block size", Unit::bytes, true},
+                .y = {"bytes", Unit::bytes, true},
+                .series = {},
+                .marked_x = best};
+    struct Line {
+        const char* key;
+        const char* name;
+    };
+    for (const Line& line : {Line{"copied_bytes", "copied"}, Line{"overhead_bytes", "bookkeeping"},
+                             Line{"total_bytes", "in all"}, Line{"children_copied_bytes", "copied by all children"}}) {
+        Series series{.name = line.name, .points = {}};
+        for (const ReportJson& entry : entries) {
+            series.points.push_back({.x = block_of(entry), .y = number_of(entry, line.key)});
+        }
+        if (!all_unknown(series)) chart.series.push_back(std::move(series));
+    }
+    return chart;
+}
+
+}  // namespace
+
+void add_what_if(const ReportJson& document, Section& section) {
+    std::vector<ReportJson> entries = objects_of(document, "what_if");
+    if (entries.empty()) return;
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](const ReportJson& a, const ReportJson& b) { return block_of(a) < block_of(b); });
+    const Value best = number_of(document, "best_block_bytes");
+    section.charts.push_back(amplification_chart(entries, best));
+    section.overlays.push_back(section.charts.back());
+    Chart bytes = bytes_chart(entries, best);
+    if (!bytes.series.empty()) section.charts.push_back(std::move(bytes));
+}
+
+std::string shortened(const std::string& text, std::size_t most) {
+    if (text.size() <= most) return text;
+    const std::size_t front = boundary_at(text, most / 2);
+    const std::size_t back = boundary_at(text, text.size() - (most - most / 2 - 1));
+    return text.substr(0, front) + "…" + text.substr(back);
+}
+
+std::string cell_of(const ReportJson& object, const char* key, Unit unit) {
+    return format_value(number_of(object, key), unit);
+}
+
+Section section_of(const ReportInput& input) {
+    Section section;
+    switch (kind_of(input.document)) {
+        case ReportKind::measure:
+            section = measure_section(input.document);
+            break;
+        case ReportKind::watch:
+            section = watch_section(input.document);
+            break;
+        case ReportKind::compare:
+            section = compare_section(input.document);
+            break;
+    }
+    section.notes = notes_of(input.document);
+    section.notes.insert(section.notes.end(), input.notes.begin(), input.notes.end());
+    return section;
+}
+
+}  // namespace vmcow::cli

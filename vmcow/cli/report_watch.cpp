@@ -1,0 +1,307 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+#include <utility>
+
+#include "vmcow/cli/report_section.hpp"
+
+namespace vmcow::cli {
+namespace {
+
+/// More lines than that nobody tells apart.
+constexpr std::size_t kMostLines = 10;
+constexpr std::size_t kMostPoints = 600;
+constexpr std::size_t kMostProcesses = 50;
+constexpr double kPage = 4096;
+
+struct WatchedProcess {
+    std::string name;
+    std::vector<const ReportJson*> samples;
+    const ReportJson* peak = nullptr;  ///< the sample with the most copied bytes
+    double peak_copied = 0;
+};
+
+double elapsed_of(const ReportJson& sample) {
+    const Value elapsed = number_of(sample, "elapsed");
+    if (!elapsed) throw std::invalid_argument("a sample has no 'elapsed'");
+    return *elapsed;
+}
+
+double pid_of(const ReportJson& sample) {
+    const Value pid = number_of(sample, "pid");
+    if (!pid) throw std::invalid_argument("a sample has no 'pid'");
+    return *pid;
+}
+
+/// The processes of the samples, those that copied most first.
+std::vector<WatchedProcess> processes_of(const std::vector<ReportJson>& samples) {
+    std::map<double, WatchedProcess> by_pid;
+    for (const ReportJson& sample : samples) {
+        WatchedProcess& process = by_pid[pid_of(sample)];
+        const double copied = number_of(sample, "copied_bytes").value_or(0);
+        if (process.peak == nullptr || copied > process.peak_copied) {
+            process.peak = &sample;
+            process.peak_copied = copied;
+        }
+        process.name = process_name(sample);  // an exec changes it: the last one counts
+        process.samples.push_back(&sample);
+    }
+    std::vector<WatchedProcess> processes;
+    processes.reserve(by_pid.size());
+    for (auto& [pid, process] : by_pid) processes.push_back(std::move(process));
+    std::stable_sort(processes.begin(), processes.end(),
+                     [](const WatchedProcess& a, const WatchedProcess& b) { return a.peak_copied > b.peak_copied; });
+    return processes;
+}
+
+/// What `key` sums up to at each moment over `processes`, as far as it is known.
+std::map<double, Value> sums_of(const WatchedProcess* begin, const WatchedProcess* end, const char* key) {
+    std::map<double, Value> sums;
+    for (const WatchedProcess* process = begin; process != end; ++process) {
+        for (const ReportJson* sample : process->samples) {
+            Value& sum = sums[elapsed_of(*sample)];
+            const Value value = number_of(*sample, key);
+            if (value) sum = sum.value_or(0) + *value;
+        }
+    }
+    return sums;
+}
+
+Series series_of_sums(const std::string& name, const std::map<double, Value>& sums) {
+    Series series{.name = name, .points = {}};
+    for (const auto& [time, sum] : sums) series.points.push_back({.x = time, .y = sum});
+    return series;
+}
+
+Series series_of(const WatchedProcess& process, const char* key) {
+    Series series{.name = process.name, .points = {}};
+    for (const ReportJson* sample : process.samples) {
+        series.points.push_back({.x = elapsed_of(*sample), .y = number_of(*sample, key)});
+    }
+    return series;
+}
+
+bool knows_any(const Series& series) {
+    return std::any_of(series.points.begin(), series.points.end(), [](const Point& point) { return point.y; });
+}
+
+void thin_out(Chart& chart) {
+    bool thinned = false;
+    for (Series& series : chart.series) thinned = thin_out(series, kMostPoints) || thinned;
+    if (thinned) {
+        chart.caption += fmt::format(
+            " At most {} samples of a line are drawn: the lowest and the highest of each stretch.", kMostPoints);
+    }
+}
+
+struct OverTime {
+    const char* key;
+    const char* title;
+    const char* caption;
+};
+
+/// One line a process; those that copied least are one line together. No chart where nothing is known.
+void add_over_time(const std::vector<WatchedProcess>& processes, const OverTime& what, Section& section) {
+    Chart chart{.title = what.title,
+                .caption = what.caption,
+                .x = {"seconds since the watch began", Unit::seconds},
+                .y = {"bytes", Unit::bytes},
+                .series = {}};
+    const std::size_t alone = processes.size() > kMostLines ? kMostLines - 1 : processes.size();
+    for (std::size_t i = 0; i < alone; ++i) {
+        Series series = series_of(processes[i], what.key);
+        if (knows_any(series)) chart.series.push_back(std::move(series));
+    }
+    if (alone < processes.size()) {
+        const std::string name = fmt::format("{} others together", processes.size() - alone);
+        const WatchedProcess* all = processes.data();
+        Series others = series_of_sums(name, sums_of(all + alone, all + processes.size(), what.key));
+        if (knows_any(others)) chart.series.push_back(std::move(others));
+    }
+    if (chart.series.empty()) return;
+    thin_out(chart);
+    section.charts.push_back(std::move(chart));
+}
+
+/// The same for all processes in one line, which several watches can be compared by.
+void add_overlay(const std::vector<WatchedProcess>& processes, const OverTime& what, Section& section) {
+    Chart chart{
+        .title = std::string(what.title) + ", all processes",
+        .caption = "",
+        .x = {"seconds since the watch began", Unit::seconds},
+        .y = {"bytes", Unit::bytes},
+        .series = {series_of_sums("", sums_of(processes.data(), processes.data() + processes.size(), what.key))}};
+    if (!knows_any(chart.series.front())) return;
+    thin_out(chart);
+    section.overlays.push_back(std::move(chart));
+}
+
+/// The limit that the forecast is about, where the copies come anywhere near it.
+void add_limit(const ReportJson& document, Section& section) {
+    const Value limit = number_of(object_of(document, "forecast"), "limit_bytes");
+    if (!limit || section.charts.empty()) return;
+    Chart& chart = section.charts.front();
+    double highest = 0;
+    double begin = 0;
+    double end = 0;
+    for (const Series& series : chart.series) {
+        for (const Point& point : series.points) {
+            highest = std::max(highest, point.y.value_or(0));
+            end = std::max(end, point.x);
+        }
+    }
+    if (highest < *limit / 4) return;
+    chart.series.push_back({.name = "limit", .points = {{begin, limit}, {end, limit}}, .style = SeriesStyle::limit});
+}
+
+/// The moment at which all processes together had the most copied bytes.
+Value peak_time(const std::map<double, Value>& copied) {
+    Value time;
+    double most = -1;
+    for (const auto& [at, sum] : copied) {
+        if (sum && *sum > most) {
+            most = *sum;
+            time = at;
+        }
+    }
+    return time;
+}
+
+Value at(const std::map<double, Value>& sums, const Value& time) {
+    if (!time) return std::nullopt;
+    const auto found = sums.find(*time);
+    return found == sums.end() ? std::nullopt : found->second;
+}
+
+Value highest(const std::map<double, Value>& sums) {
+    Value most;
+    for (const auto& [time, sum] : sums) {
+        if (sum) most = std::max(most.value_or(*sum), *sum);
+    }
+    return most;
+}
+
+Value ratio(const Value& a, const Value& b) { return a && b && *b > 0 ? Value(*a / *b) : std::nullopt; }
+
+std::vector<Figure> figures(const ReportJson& document, const std::vector<WatchedProcess>& processes) {
+    const auto sums = [&](const char* key) {
+        return sums_of(processes.data(), processes.data() + processes.size(), key);
+    };
+    const std::map<double, Value> copied = sums("copied_bytes");
+    const Value peak = peak_time(copied);
+    const Value changed = at(sums("changed_bytes"), peak);
+    const Value by_parent = at(sums("copied_by_parent_pages"), peak);
+    const Value identical = at(sums("identical_pages"), peak);
+    const ReportJson& forecast = object_of(document, "forecast");
+    const ReportJson& cost = object_of(document, "cost");
+    return {
+        {"processes", Unit::count, static_cast<double>(processes.size())},
+        {"watched for", Unit::seconds, copied.empty() ? Value() : Value(copied.rbegin()->first)},
+        {"copied, at most", Unit::bytes, at(copied, peak)},
+        {"of that by the parent", Unit::bytes, by_parent ? Value(*by_parent * kPage) : std::nullopt},
+        {"changed then", Unit::bytes, changed},
+        {"identical then", Unit::share, ratio(identical, at(sums("copied_pages"), peak))},
+        {"amplification then", Unit::times, ratio(changed ? at(copied, peak) : std::nullopt, changed)},
+        {"resident, at most", Unit::bytes, highest(sums("resident_bytes"))},
+        {"swapped, at most", Unit::bytes, highest(sums("swapped_bytes"))},
+        {"copied a second", Unit::bytes, number_of(forecast, "copied_bytes_per_second")},
+        {"limit", Unit::bytes, number_of(forecast, "limit_bytes")},
+        {"limit reached in", Unit::seconds, number_of(forecast, "seconds_left")},
+        {"time in scans", Unit::seconds, number_of(cost, "scan_seconds")},
+        {"longest scan", Unit::seconds, number_of(cost, "longest_scan_seconds")},
+        {"share of the target's time", Unit::share, number_of(cost, "share_of_target")},
+    };
+}
+
+void add_processes(const std::vector<WatchedProcess>& processes, Section& section) {
+    Table table{.title = "Processes",
+                .caption = "Each when it had the most copied bytes.",
+                .columns = {{"process", true},
+                            {"parent"},
+                            {"at"},
+                            {"resident"},
+                            {"shared"},
+                            {"copied"},
+                            {"by the parent"},
+                            {"new"},
+                            {"swapped"},
+                            {"changed"},
+                            {"identical"},
+                            {"amplification"}},
+                .rows = {}};
+    for (const WatchedProcess& process : processes) {
+        if (table.rows.size() == kMostProcesses) {
+            table.caption += fmt::format(" The {} that copied most, of {}.", kMostProcesses, processes.size());
+            break;
+        }
+        const ReportJson& sample = *process.peak;
+        const Value parent = number_of(sample, "parent_pid");
+        const Value by_parent = number_of(sample, "copied_by_parent_pages");
+        table.rows.push_back(
+            {process.name, parent ? fmt::format("{:.0f}", *parent) : "?", cell_of(sample, "elapsed", Unit::seconds),
+             cell_of(sample, "resident_bytes", Unit::bytes), cell_of(sample, "shared_bytes", Unit::bytes),
+             cell_of(sample, "copied_bytes", Unit::bytes),
+             format_value(by_parent ? Value(*by_parent * kPage) : std::nullopt, Unit::bytes),
+             cell_of(sample, "new_bytes", Unit::bytes), cell_of(sample, "swapped_bytes", Unit::bytes),
+             cell_of(sample, "changed_bytes", Unit::bytes), cell_of(sample, "identical_pages", Unit::count),
+             cell_of(sample, "amplification", Unit::times)});
+    }
+    section.tables.push_back(std::move(table));
+}
+
+std::string verdict(const ReportJson& document, const std::vector<Figure>& figures) {
+    const auto figure = [&](std::string_view name) {
+        const auto found =
+            std::find_if(figures.begin(), figures.end(), [&](const Figure& f) { return f.name == name; });
+        return format_value(found->value, found->unit);
+    };
+    std::string text = fmt::format("At most {} were copied, {} of them changed; {} resident.",
+                                   figure("copied, at most"), figure("changed then"), figure("resident, at most"));
+    const ReportJson& forecast = object_of(document, "forecast");
+    const Value left = number_of(forecast, "seconds_left");
+    const Value limit = number_of(forecast, "limit_bytes");
+    const std::string source = text_of(forecast, "limit_source");
+    if (left && limit) {
+        text += fmt::format(" At {} a second the limit of {}{} is reached in {}.", figure("copied a second"),
+                            format_value(limit, Unit::bytes), source.empty() ? "" : " (" + source + ")",
+                            format_value(left, Unit::seconds));
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string process_name(const ReportJson& sample) {
+    constexpr std::size_t kMostLetters = 28;
+    const std::string command = text_of(sample, "command");
+    return fmt::format("{} {:.0f}", command.empty() ? "?" : shortened(command, kMostLetters), pid_of(sample));
+}
+
+Section watch_section(const ReportJson& document) {
+    const std::vector<ReportJson>& samples = objects_of(document, "samples");
+    const std::vector<WatchedProcess> processes = processes_of(samples);
+    Section section;
+    const std::string command = text_of(document, "command");
+    section.title = fmt::format("{}: {} process{}, {} samples", command.empty() ? "A watch" : command, processes.size(),
+                                processes.size() == 1 ? "" : "es", samples.size());
+    section.figures = figures(document, processes);
+    section.verdict = verdict(document, section.figures);
+    for (const OverTime& what :
+         {OverTime{"copied_bytes", "Copied since the fork", "Pages that exist twice because one side wrote to them."},
+          OverTime{"changed_bytes", "Changed bytes", "Bytes of the copied pages that differ from the relative's."},
+          OverTime{"resident_bytes", "Resident memory", ""}}) {
+        add_over_time(processes, what, section);
+        add_overlay(processes, what, section);
+    }
+    add_limit(document, section);
+    add_what_if(document, section);
+    add_heat(document, section);
+    add_processes(processes, section);
+    add_functions(document, section);
+    add_mappings(document, section);
+    return section;
+}
+
+}  // namespace vmcow::cli
