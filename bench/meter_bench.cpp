@@ -4,12 +4,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "bench/bench_main.hpp"
 #include "bench/bench_support.hpp"
@@ -26,16 +28,28 @@ using vmcow::kPageBytes;
 
 constexpr std::size_t kShareCopied = 100;  // one page in so many
 
+void* map_shared(std::size_t bytes) {
+    void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) die("mmap");
+    return at;
+}
+
+void* map_private(std::size_t bytes) {
+    void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) die("mmap");
+    (void)::madvise(at, bytes, MADV_NOHUGEPAGE);
+    return at;
+}
+
 /// A process that has been forked with `bytes`, of which it has copied 1 %, from one that does nothing any more. It
 /// copies one page more each time it is asked.
 class Target {
 public:
-    explicit Target(std::size_t bytes) : bytes_(bytes), board_(new (map(MAP_SHARED, sizeof(Board))) Board) {
+    explicit Target(std::size_t bytes) : bytes_(bytes), board_(new (map_shared(sizeof(Board))) Board) {
         parent_ = ::fork();
         if (parent_ < 0) die("fork");
         if (parent_ == 0) {
-            memory_ = static_cast<std::byte*>(map(MAP_PRIVATE, bytes_));
-            (void)::madvise(memory_, bytes_, MADV_NOHUGEPAGE);
+            memory_ = static_cast<std::byte*>(map_private(bytes_));
             std::memset(memory_, bench::kFilled, bytes_);
             const pid_t pid = ::fork();
             if (pid == 0) serve();
@@ -66,11 +80,6 @@ private:
         std::atomic<pid_t> pid;
     };
 
-    static void* map(int sharing, std::size_t bytes) {
-        void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
-        if (at == MAP_FAILED) die("mmap");
-        return at;
-    }
     [[noreturn]] void serve() const {
         const std::size_t pages = bytes_ / kPageBytes;
         for (std::size_t page = 0; page < pages; page += kShareCopied) memory_[page * kPageBytes] = std::byte{2};
@@ -113,54 +122,65 @@ void look(benchmark::State& state, bool& warm, std::size_t bytes, bool after_wri
     state.counters["copied_pages"] = static_cast<double>(copied);
 }
 
-/// One byte into pages all over the memory, again and again, by a process that has copied all of it before; the time
-/// that it takes.
-double seconds_of_writes(std::byte* memory, std::size_t bytes, bool watched) {
-    constexpr std::size_t kRounds = 200;
-    auto* const seconds = static_cast<std::atomic<double>*>(
-        ::mmap(nullptr, kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
-    if (seconds == MAP_FAILED) die("mmap");
-    const pid_t pid = ::fork();
-    if (pid < 0) die("fork");
-    if (pid == 0) {
-        vmcow::measure::Engine engine(7);
-        const std::size_t pages = bytes / kPageBytes;
-        for (std::size_t page = 0; page < pages; ++page) memory[page * kPageBytes] = std::byte{2};
-        *seconds = seconds_of([&] {
-            for (std::size_t i = 0; i < kRounds * pages; ++i) {
-                memory[vmcow::measure::bounded(engine, pages) * kPageBytes] = static_cast<std::byte>(i);
-            }
-        });
-        ::_exit(0);
+/// A process that writes one byte into pages all over its memory without pause, and counts them.
+class Writer {
+public:
+    explicit Writer(std::size_t bytes)
+        : writes_(new (map_shared(sizeof(std::atomic<std::uint64_t>))) std::atomic<std::uint64_t>(0)) {
+        pid_ = ::fork();
+        if (pid_ < 0) die("fork");
+        if (pid_ == 0) write(bytes);
+        while (*writes_ == 0) ::usleep(1000);
     }
-    if (watched) {
-        vmcow::measure::ProcessFamily family({});
-        family.add(pid);
-        for (auto next = std::chrono::steady_clock::now(); ::waitpid(pid, nullptr, WNOHANG) == 0;) {
-            if (std::chrono::steady_clock::now() >= next) {
-                (void)family.look();
-                next += std::chrono::seconds{1};
-            }
-            ::usleep(10'000);
-        }
-    } else {
-        ::waitpid(pid, nullptr, 0);
+    ~Writer() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+        ::munmap(writes_, sizeof(*writes_));
     }
-    const double took = *seconds;
-    ::munmap(seconds, kPageBytes);
-    if (!(took > 0)) die("writes");
-    return took;
-}
+    Writer(const Writer&) = delete;
+    Writer& operator=(const Writer&) = delete;
 
-void writes(benchmark::State& state, std::size_t bytes, bool watched) {
-    auto* const memory =
-        static_cast<std::byte*>(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (memory == MAP_FAILED) die("mmap");
-    (void)::madvise(memory, bytes, MADV_NOHUGEPAGE);
-    std::memset(memory, bench::kFilled, bytes);
-    bool warm = true;
-    bench::measure(state, warm, [&] { return seconds_of_writes(memory, bytes, watched); });
-    ::munmap(memory, bytes);
+    [[nodiscard]] pid_t pid() const { return pid_; }
+    [[nodiscard]] double writes() const { return static_cast<double>(*writes_); }
+
+private:
+    [[noreturn]] void write(std::size_t bytes) const {
+        auto* const memory = static_cast<std::byte*>(map_private(bytes));
+        std::memset(memory, bench::kFilled, bytes);
+        vmcow::measure::Engine engine(7);
+        for (;;) {
+            for (int i = 0; i < 64; ++i) {
+                memory[vmcow::measure::bounded(engine, bytes / kPageBytes) * kPageBytes] = static_cast<std::byte>(i);
+            }
+            writes_->fetch_add(64, std::memory_order_relaxed);
+        }
+    }
+
+    std::atomic<std::uint64_t>* writes_;
+    pid_t pid_ = -1;
+};
+
+/// How long the writer takes for what it gets done in a second alone, with one look a second. What it loses it loses
+/// while it is looked at; so it is counted beside as long a time right before, because over seconds the machine itself
+/// changes by more than this. Each look is a whole one, as if it had had page faults.
+void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched) {
+    const Writer writer(bytes);
+    vmcow::measure::ProcessFamily family({});
+    family.add(writer.pid());
+    double pause = 0.01;
+    bench::measure(state, warm, [&] {
+        const auto count = [&](const auto& work) {
+            const double before = writer.writes();
+            const double seconds = seconds_of(work);
+            return std::pair(writer.writes() - before, seconds);
+        };
+        const auto sleep = [&] { ::usleep(static_cast<useconds_t>(pause * 1e6)); };
+        const auto [alone, alone_seconds] = count(sleep);
+        const auto [beside, seconds] = watched ? count([&] { (void)family.look(true); }) : count(sleep);
+        pause = std::max(0.005, seconds);
+        const double lost = seconds - beside / (alone / alone_seconds);
+        return 1 + lost;
+    });
 }
 
 void add_rows(const BenchSizes& sizes) {
@@ -170,8 +190,8 @@ void add_rows(const BenchSizes& sizes) {
     bench::add_row("watch/look_again", sizes, 21, [=](State& state, bool& warm) { look(state, warm, bytes, false); });
     bench::add_row("watch/look_after_write", sizes, 21,
                    [=](State& state, bool& warm) { look(state, warm, bytes, true); });
-    bench::add_row("raw/writes", sizes, 7, [=](State& state, bool&) { writes(state, bytes, false); });
-    bench::add_row("watched/writes", sizes, 7, [=](State& state, bool&) { writes(state, bytes, true); });
+    bench::add_row("raw/writes", sizes, 51, [=](State& state, bool& warm) { writes(state, warm, bytes, false); });
+    bench::add_row("watched/writes", sizes, 51, [=](State& state, bool& warm) { writes(state, warm, bytes, true); });
 }
 
 }  // namespace

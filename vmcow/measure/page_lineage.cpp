@@ -36,6 +36,8 @@ PageWriter by_exclusion(const PagePair& child, const PagePair& parent, const Lin
     if (child.now.huge) return parent_alone ? PageWriter::parent : PageWriter::none;
     if (parent.now.huge) return child_alone ? PageWriter::child : PageWriter::none;
     if (child_alone) return parent_alone ? by_faults(context) : PageWriter::child;
+    // It still has the page that the two shared, so the parent has another one.
+    if (parent_alone && !context.child_faulted) return PageWriter::parent;
     // The child's page was looked at first: that it was shared and the parent's was not, must have held before.
     return parent_alone && parent.before.present && parent.before.exclusive ? PageWriter::parent : PageWriter::none;
 }

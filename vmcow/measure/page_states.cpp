@@ -1,6 +1,7 @@
 #include "vmcow/measure/page_states.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
 
 namespace vmcow::measure {
@@ -31,10 +32,27 @@ std::uint32_t PageStates::Chunk::copied_pages() const noexcept {
     return static_cast<std::uint32_t>(std::count_if(lineage_.begin(), lineage_.end(), is_copied));
 }
 
+void PageStates::Chunk::settle() noexcept {
+    is_open_ = std::any_of(lineage_.begin(), lineage_.end(), [](PageLineage lineage) {
+        return lineage.origin == PageOrigin::inherited && lineage.copied_by == PageWriter::none;
+    });
+}
+
 void PageStates::Chunk::set(std::size_t index, const PageSeen& seen) {
     now_[index] = pack(seen);
     if (seen.frame != 0 && !frames_) frames_ = std::make_unique<Frames>();
     if (frames_) frames_->now[index] = seen.frame;
+}
+
+bool PageStates::Chunk::keep(std::size_t index, std::size_t count) noexcept {
+    const auto first = before_.begin() + static_cast<std::ptrdiff_t>(index);
+    const auto last = first + static_cast<std::ptrdiff_t>(count);
+    if (!std::all_of(first, last, [](std::uint8_t bits) { return (bits & kPresent) != 0; })) return false;
+    std::copy(first, last, now_.begin() + static_cast<std::ptrdiff_t>(index));
+    if (frames_)
+        std::copy_n(frames_->before.begin() + static_cast<std::ptrdiff_t>(index), count,
+                    frames_->now.begin() + static_cast<std::ptrdiff_t>(index));
+    return true;
 }
 
 void PageStates::Chunk::begin_look() noexcept {
@@ -62,6 +80,19 @@ void PageStates::set(std::uint64_t page, const PageSeen& seen) {
     const std::uint64_t number = page / kChunkPages;
     if (last_ == chunks_.end() || last_->first != number) last_ = chunks_.try_emplace(number).first;
     last_->second.set(page % kChunkPages, seen);
+}
+
+bool PageStates::keep(std::uint64_t page, std::uint64_t count) noexcept {
+    const std::uint64_t number = page / kChunkPages;
+    if (last_ == chunks_.end() || last_->first != number) last_ = chunks_.find(number);
+    return last_ != chunks_.end() && last_->second.keep(page % kChunkPages, count);
+}
+
+void PageStates::keep_all() noexcept {
+    for (auto& [number, chunk] : chunks_) {
+        chunk.before_ = chunk.now_;
+        if (chunk.frames_) chunk.frames_->before = chunk.frames_->now;
+    }
 }
 
 void PageStates::end_look() noexcept {

@@ -29,6 +29,10 @@ public:
         [[nodiscard]] PageLineage lineage(std::size_t index) const noexcept { return lineage_[index]; }
         void set_lineage(std::size_t index, PageLineage lineage) noexcept { lineage_[index] = lineage; }
         [[nodiscard]] std::uint32_t copied_pages() const noexcept;
+        /// Whether it holds a page that may still be copied, or that nobody has judged yet.
+        [[nodiscard]] bool is_open() const noexcept { return is_open_; }
+        /// All its pages have been judged.
+        void settle() noexcept;
 
     private:
         friend class PageStates;
@@ -39,6 +43,7 @@ public:
 
         [[nodiscard]] static PageSeen unpack(std::uint8_t bits, std::uint32_t frame) noexcept;
         void set(std::size_t index, const PageSeen& seen);
+        [[nodiscard]] bool keep(std::size_t index, std::size_t count) noexcept;
         void begin_look() noexcept;
         /// Forgets what no longer exists; false when nothing is left.
         [[nodiscard]] bool end_look() noexcept;
@@ -47,11 +52,17 @@ public:
         std::array<std::uint8_t, kChunkPages> now_{};
         std::array<PageLineage, kChunkPages> lineage_{};
         std::unique_ptr<Frames> frames_;
+        bool is_open_ = true;
     };
 
     /// What was found last becomes what was found before, and nothing has been found yet.
     void begin_look() noexcept;
     void set(std::uint64_t page, const PageSeen& seen);
+    /// Takes neighbouring pages of one chunk to be as they were found before. False, and nothing is done, where one of
+    /// them was not in memory then.
+    [[nodiscard]] bool keep(std::uint64_t page, std::uint64_t count) noexcept;
+    /// All of them are as they were found last.
+    void keep_all() noexcept;
     void end_look() noexcept;
     void clear() noexcept { chunks_.clear(); }
 

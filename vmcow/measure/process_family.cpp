@@ -172,14 +172,30 @@ std::vector<ProcessFamily::Member*> ProcessFamily::children_first() {
     return members;
 }
 
-void ProcessFamily::look_at(Member& member) {
+std::vector<const WatchedProcess*> ProcessFamily::children_of(pid_t pid) const {
+    std::vector<const WatchedProcess*> children;
+    for (const auto& [other, member] : members_) {
+        if (member.relative == pid && member.looked) children.push_back(member.process.get());
+    }
+    return children;
+}
+
+void ProcessFamily::look_at(Member& member, bool thorough) {
     member.looked = false;
     const pid_t pid = member.process->pid();
     member.waits =
         !member.process->seen() && member.relative != 0 && sys::share_memory(pid, member.relative).value_or(false);
     if (member.waits) return;
     try {
-        member.process->look();
+        const std::vector<const WatchedProcess*> children = children_of(pid);
+        // A fork makes its pages shared ones without a fault.
+        const bool has_forked =
+            std::any_of(children.begin(), children.end(), [](const auto* child) { return !child->seen_before(); });
+        if (!thorough && !has_forked && member.process->is_quiet()) {
+            member.process->look_again();
+        } else {
+            member.process->look(children);
+        }
         member.looked = true;
         if (member.process->passed_over_bytes() > 0) {
             note(fmt::format("process {}: mappings above 256 GiB were not looked at, which needs PAGEMAP_SCAN", pid));
@@ -197,10 +213,10 @@ bool ProcessFamily::is_quiet() const {
     });
 }
 
-void ProcessFamily::look_at_pages() {
+void ProcessFamily::look_at_pages(bool thorough) {
     looked_at_.clear();
     for (const auto& [pid, member] : members_) looked_at_.push_back(pid);
-    for (Member* const member : children_first()) look_at(*member);
+    for (Member* const member : children_first()) look_at(*member, thorough);
     std::uint64_t memory = 0;
     for (auto& [pid, member] : members_) {
         member.process->settle_faults(sys::read_process_stat(pid));
@@ -227,7 +243,7 @@ FamilySample ProcessFamily::look(bool thorough) {
     // A page that is written again has no fault, so its bytes are to be compared each time.
     const bool quiet = is_quiet();
     if (thorough || options_.bytes || !quiet || !settled_) {
-        look_at_pages();
+        look_at_pages(thorough);
         settled_ = quiet;  // the first look after a change may leave open who has written
     } else {
         cost_.quiet_looks += 1;

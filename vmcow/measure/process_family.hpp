@@ -85,8 +85,9 @@ private:
     [[nodiscard]] std::map<pid_t, sys::ProcessStat> read_stats() const;
     void forget_the_ended(const std::map<pid_t, sys::ProcessStat>& stats);
     [[nodiscard]] bool is_quiet() const;
-    void look_at_pages();
-    void look_at(Member& member);
+    void look_at_pages(bool thorough);
+    [[nodiscard]] std::vector<const WatchedProcess*> children_of(pid_t pid) const;
+    void look_at(Member& member, bool thorough);
     [[nodiscard]] std::vector<Member*> children_first();
     [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;
     void note(const std::string& text);

@@ -66,7 +66,13 @@ bool WatchedProcess::is_quiet() const noexcept {
     return looks_ > 0 && faults_at_look_ == faults_at_last_look_ && memory_ == memory_at_look_;
 }
 
-void WatchedProcess::look() {
+void WatchedProcess::look_again() {
+    pages_.keep_all();
+    ++looks_;
+}
+
+void WatchedProcess::look(std::span<const WatchedProcess* const> children) {
+    children_.assign(children.begin(), children.end());
     memory_at_look_ = memory_;
     mappings_ = sys::read_process_maps(pid());
     resident_.assign(mappings_.size(), {});
@@ -89,8 +95,26 @@ void WatchedProcess::look_at(const sys::ProcessMapping& mapping, Resident& resid
         if (mapping.shared || run.file) {
             if (!run.swapped) resident.file_bytes += run.pages.count.bytes();
         } else {
-            look_at_pages(mapping.start + run.pages.first.byte_offset(), run.pages.count.value, run.huge);
+            look_at_run(mapping.start + run.pages.first.byte_offset(), run);
         }
+    }
+}
+
+bool WatchedProcess::may_be_copied(std::uint64_t number) const noexcept {
+    const auto is_open = [&](const PageStates::Chunk* chunk) { return chunk != nullptr && chunk->is_open(); };
+    return is_open(pages_.find(number)) || std::any_of(children_.begin(), children_.end(), [&](const auto* child) {
+               return is_open(child->pages_.find(number));
+           });
+}
+
+void WatchedProcess::look_at_run(std::uint64_t address, const sys::PageKindRun& run) {
+    const std::uint64_t end = address / kPageBytes + run.pages.count.value;
+    for (std::uint64_t page = address / kPageBytes; page < end;) {
+        const std::uint64_t chunk = page / PageStates::kChunkPages;
+        const std::uint64_t here = std::min(end, (chunk + 1) * PageStates::kChunkPages) - page;
+        const bool is_known = !run.swapped && !may_be_copied(chunk) && pages_.keep(page, here);
+        if (!is_known) look_at_pages(page * kPageBytes, here, run.huge);
+        page += here;
     }
 }
 
@@ -133,7 +157,8 @@ ProcessSample WatchedProcess::judge(const WatchedProcess* parent, bool parent_kn
         sample.figures += figures;
         sample.mappings.push_back({mappings_[i].start, mappings_[i].end, name_for(mappings_[i]), figures});
     }
-    for (const auto& [number, chunk] : pages_.chunks()) {
+    for (auto& [number, chunk] : pages_.chunks()) {
+        chunk.settle();
         if (const std::uint32_t copied = chunk.copied_pages(); copied > 0) sample.copies.push_back({number, copied});
     }
     return sample;
