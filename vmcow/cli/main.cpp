@@ -1,4 +1,5 @@
 #include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/compare_command.hpp"
 #include "vmcow/cli/doctor_command.hpp"
 #include "vmcow/cli/measure_command.hpp"
 #include "vmcow/cli/report_command.hpp"
@@ -11,6 +12,7 @@ constexpr const char* kDescription = "Big values passed to processes by value: w
 void add_verbs(CLI::App& app) {
     vmcow::cli::add_doctor_command(app);
     vmcow::cli::add_measure_command(app);
+    vmcow::cli::add_compare_command(app);
     vmcow::cli::add_watch_command(app);
     vmcow::cli::add_report_command(app);
 }

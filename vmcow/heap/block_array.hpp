@@ -359,7 +359,7 @@ private:
     }
     void take(block_array&& other) noexcept { take(other); }
     void move_from(block_array& other) {
-        if (nodes_.memory() == other.nodes_.memory()) {
+        if (Memory::kAlwaysEqual || nodes_.memory() == other.nodes_.memory()) {
             clear_in_place();
             take(other);
         } else {

@@ -1,0 +1,108 @@
+// vmcow compare: what each engine copies, and what the command says about it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support.hpp"
+
+namespace {
+
+using nlohmann::json;
+using tests::CommandResult;
+
+CommandResult compare(std::vector<std::string> words, const tests::CommandInput& input = {}) {
+    words.insert(words.begin(), {VMCOW_COMMAND, "compare"});
+    return tests::run_command(words, input);
+}
+
+json compared(std::vector<std::string> words) {
+    words.emplace_back("--json");
+    const CommandResult result = compare(std::move(words));
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(result.err, "");
+    return json::parse(result.out);
+}
+
+std::map<std::string, json> engines_of(const json& document) {
+    std::map<std::string, json> engines;
+    for (const json& engine : document["engines"]) engines.emplace(engine["name"], engine);
+    return engines;
+}
+
+void expect_complaint(const CommandResult& result, int exit_status, const std::string& thing) {
+    EXPECT_EQ(result.end.exit_status, exit_status) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_NE(result.err.find(thing), std::string::npos) << result.err << "; not: " << thing;
+}
+
+TEST(CompareCommandTest, EachEngineCopiesWhatItHasTo) {
+    constexpr std::uint64_t kSize = 1 << 20;
+    const json document =
+        compared({"--size", "1M", "--writes", "16", "--pattern", "stride", "--aligned", "--children", "2"});
+    EXPECT_EQ(document["kind"], "compare");
+    EXPECT_EQ(document["workload"]["children"], 2);
+    const auto engines = engines_of(document);
+    ASSERT_EQ(engines.size(), 16U);
+    EXPECT_EQ(engines.at("deep-copy")["copied_bytes"], 2 * kSize);
+    EXPECT_EQ(engines.at("whole-buffer")["copied_bytes"], 2 * (kSize - 8));  // but for the word that is written
+    EXPECT_EQ(engines.at("pages")["copied_bytes"], 2 * 16 * 4096);
+    EXPECT_EQ(engines.at("pages-resident")["copied_bytes"], 2 * 16 * 4096);
+    EXPECT_EQ(engines.at("moved")["copied_bytes"], 0);
+    EXPECT_EQ(engines.at("pages")["amplification"], 512.0);
+    for (const auto& [name, engine] : engines) {
+        EXPECT_GT(engine["build_seconds"], 0) << name;
+        EXPECT_GE(engine["memory_after_bytes"], engine["memory_before_bytes"]) << name;
+        if (name.starts_with("block-")) {
+            const std::uint64_t leaf = std::stoull(name.substr(6));
+            EXPECT_GE(engine["copied_bytes"], 2 * 16 * leaf) << name;
+            EXPECT_LT(engine["copied_bytes"], 2 * 16 * (leaf + 1024)) << name;
+        }
+    }
+    EXPECT_TRUE(document["advice"].get<std::string>().starts_with("Use "));
+}
+
+TEST(CompareCommandTest, SweepSaysWhatEachEngineTakesForSoManyWrites) {
+    const json document = compared({"--size", "256K", "--engines", "deep-copy,block-64", "--sweep", "1,100"});
+    ASSERT_EQ(document["crossover"].size(), 2U);
+    EXPECT_EQ(document["crossover"][1]["writes"], 100);
+    const json& few = document["crossover"][0]["engines"];
+    const json& many = document["crossover"][1]["engines"];
+    EXPECT_EQ(few[0]["total_memory_bytes"], many[0]["total_memory_bytes"]);
+    EXPECT_LT(few[1]["total_memory_bytes"], many[1]["total_memory_bytes"]);
+    EXPECT_LT(few[1]["total_memory_bytes"], few[0]["total_memory_bytes"]);
+}
+
+TEST(CompareCommandTest, TableAndCsvHaveALineForEachEngine) {
+    const CommandResult table = compare({"--size", "64K", "--writes", "10", "--engines", "pages,moved"});
+    EXPECT_EQ(table.end, tests::kChildExitedWell) << table.err;
+    EXPECT_NE(table.out.find("\npages "), std::string::npos) << table.out;
+    EXPECT_NE(table.out.find("\nmoved "), std::string::npos) << table.out;
+    EXPECT_NE(table.out.find("\nUse pages"), std::string::npos) << table.out;
+    const CommandResult csv = compare({"--size", "64K", "--writes", "10", "--engines", "pages,moved", "--csv", "-"});
+    EXPECT_EQ(std::count(csv.out.begin(), csv.out.end(), '\n'), 3) << csv.out;
+    EXPECT_EQ(csv.out.rfind("name,build_seconds,", 0), 0U) << csv.out;
+}
+
+TEST(CompareCommandTest, WhatMakesNoSenseIsALineAndStatusTwo) {
+    expect_complaint(compare({"--engines", "pages,nothing"}), 2, "'nothing' is no engine");
+    expect_complaint(compare({"--engines", "pages,pages"}), 2, "there twice");
+    expect_complaint(compare({"--engines", ""}), 2, "--engines");
+    expect_complaint(compare({"--children", "0"}), 2, "--children");
+    expect_complaint(compare({"--size", "4", "--write-bytes", "8"}), 2, "write");
+    expect_complaint(compare({"--sweep", "1,x", "--json"}), 2, "--sweep");
+    expect_complaint(compare({"--sweep", "1"}), 2, "--json");
+    expect_complaint(compare({"--trace", "/nowhere/trace"}), 1, "/nowhere/trace");
+    expect_complaint(compare({"--trace", "x", "--writes", "5"}), 2, "--trace");
+    expect_complaint(compare({"--size", "1000G"}), 1, "of memory");
+    expect_complaint(compare({"--csv", "/nowhere/file", "--size", "64K"}), 1, "/nowhere");
+}
+
+}  // namespace

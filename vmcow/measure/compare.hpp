@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmcow/measure/workload.hpp"
+
+namespace vmcow::measure {
+
+/// What one way to share a value cost for a workload.
+struct EngineFigures {
+    std::string name;
+    double build_seconds = 0;
+    double read_ns = 0;                     ///< of a word where a write went
+    double write_ns = 0;                    ///< of a write, with the copies that it causes
+    double hand_over_seconds = 0;           ///< of the value to one child
+    std::uint64_t memory_before_bytes = 0;  ///< of the value alone
+    std::uint64_t memory_after_bytes = 0;   ///< of the value and of all that the children have
+    std::uint64_t copied_bytes = 0;         ///< for the children, together
+    std::uint64_t checksum = 0;             ///< of what the last child read: the same on every engine
+    std::optional<double> amplification;    ///< bytes copied for each byte that the children wrote
+
+    [[nodiscard]] double total_seconds(const Workload& workload, std::uint64_t children) const noexcept;
+};
+
+/// The names of the engines, in the order in which they are compared:
+///
+///     deep-copy       each child gets a copy of all
+///     whole-buffer    a counted buffer, copied as a whole by a child's first write (heap/list.hpp)
+///     pages           a snapshot, mapped privately (view.hpp)
+///     pages-resident  the same for one call after the other: pages that were copied stay, and are refreshed
+///                     (resident_view.hpp)
+///     moved           no copy: the child has the value itself, and hands it on
+///     block-8 … 4096  a tree of blocks of so many bytes (heap/block_array.hpp)
+///     dedup           blocks of 256 bytes of which equal ones become one when they are handed over
+///     (heap/block_table.hpp)
+[[nodiscard]] const std::vector<std::string>& engine_names();
+
+/// Builds a value of pseudo-random words, hands it to one child after the other, and applies the writes to what each
+/// has got; nobody else sees them. All that the children have is kept to the end, but where a child has the value
+/// itself.
+///
+/// Pre:    the workload is valid; the name is one of `engine_names`; at least one child.
+/// Throws: std::system_error -- ENOMEM, EMFILE; std::bad_alloc. Nothing is left behind.
+[[nodiscard]] EngineFigures run_engine(std::string_view name, const Workload& workload, std::uint64_t children);
+
+/// About the most memory, in bytes, that `run_engine` takes.
+[[nodiscard]] std::uint64_t engine_memory_needed(std::string_view name, const Workload& workload,
+                                                 std::uint64_t children);
+
+/// One sentence that says which of the engines to use for the workload, and why.
+[[nodiscard]] std::string advise(const std::vector<EngineFigures>& engines, const Workload& workload,
+                                 std::uint64_t children);
+
+}  // namespace vmcow::measure
