@@ -55,6 +55,9 @@ void run(CommandLine& line) {
     } else if (line.options.pids.empty()) {
         throw Failure("name the processes to watch, or a program behind --", ExitCode::usage);
     }
+    WatchOptions& options = line.options;
+    if (options.stacks.period || options.output.folded) options.stacks.wanted = true;
+    options.stacks.with_children = options.tree || !options.program.empty();
     const int status = run_watch(line.options);
     if (status != 0) throw CLI::RuntimeError(status);
 }
@@ -76,6 +79,9 @@ void add_outputs(CLI::App& verb, WatchOutputOptions& options) {
     add("--csv", options.csv, "Each sample, one line for each process");
     add("--openmetrics", options.openmetrics, "The last sample as gauges for Prometheus; replaced at each sample");
     add("--json", options.json, "The whole watch as one document at the end, for vmcow report");
+    add("--folded", options.folded, "The call chains of --stacks, which it implies, for a flame graph");
+    add("--record", options.record,
+        "What differs in copied pages, as writes for vmcow measure --trace; implies --bytes; NAME.csv is text");
     verb.add_flag("--quiet", options.quiet, "Print no table and no lines")->group(kGroup);
 }
 
@@ -117,6 +123,10 @@ void add_watch_command(CLI::App& app) {
     add_duration(*verb, "--for", options.duration, "Watch this long, not until all have ended");
     verb->add_flag("--bytes", options.bytes,
                    "Compare copied pages with what they are copies of: bytes changed, pages identical, amplification");
+    verb->add_flag("--stacks", options.stacks.wanted,
+                   "Which code copies: page faults as perf events, by function and line");
+    add_count(*verb, "--stack-period", options.stacks.period,
+              "Sample one of N page faults, 1 for each; without, up to 10000 a second of each thread", 1);
     add_size(
         *verb, "--limit", options.limit_bytes,
         "Tell when their memory will reach SIZE, if it grows as it does; without, the limit of their control group");

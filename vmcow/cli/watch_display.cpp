@@ -9,6 +9,7 @@
 
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/human.hpp"
+#include "vmcow/cli/watch_stacks.hpp"
 #include "vmcow/sys/fd.hpp"
 
 namespace vmcow::cli {
@@ -22,6 +23,7 @@ using measure::ProcessSample;
 
 constexpr std::size_t kNameColumns = 15;
 constexpr std::size_t kMappingsShown = 8;
+constexpr std::size_t kFunctionsShown = 20;
 constexpr std::size_t kEndedShown = 16;
 
 winsize terminal_size(int fd) {
@@ -196,6 +198,9 @@ std::string summary_of(const WatchReport& report) {
                     fmt::format("  ended, seen at {:.1f} s\n", each.seen_until);
         }
         for (const std::string& line : mapping_lines(last, kMappingsShown)) text += line + "\n";
+    }
+    if (report.functions) {
+        for (const std::string& line : function_lines(*report.functions, kFunctionsShown)) text += line + "\n";
     }
     text += cost_text(report.cost);
     for (const std::string& note : report.notes) text += "note: " + one_line(note) + "\n";

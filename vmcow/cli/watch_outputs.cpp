@@ -34,7 +34,8 @@ void write(const sys::UniqueFd& fd, const std::string& text, const std::string& 
 
 WatchOutputs::WatchOutputs(const WatchOutputOptions& options) : options_(options) {
     int on_standard_output = options.standard_output_taken ? 1 : 0;
-    for (const auto& path : {options.ndjson, options.csv, options.openmetrics, options.json}) {
+    for (const auto& path :
+         {options.ndjson, options.csv, options.openmetrics, options.json, options.folded, options.record}) {
         if (path == "-") ++on_standard_output;
     }
     if (on_standard_output > 1) {
@@ -46,6 +47,8 @@ WatchOutputs::WatchOutputs(const WatchOutputOptions& options) : options_(options
     if (options.csv) csv_ = open_stream(*options.csv);
     if (options.openmetrics) openmetrics_.emplace(*options.openmetrics);
     if (options.json) json_.emplace(*options.json);
+    if (options.folded) folded_.emplace(*options.folded);
+    if (options.record) record_.emplace(*options.record);
     if (csv_) write(csv_, csv_header(), *options_.csv);
     if (options.quiet) return;
     text_fd_ = on_standard_output > 0 ? STDERR_FILENO : STDOUT_FILENO;
@@ -137,6 +140,9 @@ std::vector<measure::FamilySample> WatchOutputs::samples() const {
 void WatchOutputs::finish(const WatchReport& report) {
     if (display_) display_->clear();
     if (json_) attempt([&] { json_->write(json_of(report)); });
+    if (folded_) attempt([&] { folded_->write(report.folded); });
+    // A trace without writes is none: the note says it, and what was there before stays.
+    if (record_ && !report.trace.empty()) attempt([&] { record_->write(report.trace); });
     if (text_fd_ >= 0) {
         const std::string text = summary_of(report);
         attempt([&] {

@@ -23,6 +23,8 @@ struct WatchOutputOptions {
     std::optional<std::string> csv;
     std::optional<std::string> openmetrics;
     std::optional<std::string> json;
+    std::optional<std::string> folded;
+    std::optional<std::string> record;
     bool quiet = false;
     bool standard_output_taken = false;  ///< by a program that is watched: the table goes to standard error
 };
@@ -57,6 +59,8 @@ private:
     sys::UniqueFd csv_;
     std::optional<OutputFile> openmetrics_;
     std::optional<OutputFile> json_;
+    std::optional<OutputFile> folded_;
+    std::optional<OutputFile> record_;
     std::optional<WatchDisplay> display_;
     int text_fd_ = -1;
     std::vector<measure::FamilySample> kept_;

@@ -13,6 +13,7 @@
 
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/stop_signals.hpp"
+#include "vmcow/measure/change_record.hpp"
 #include "vmcow/measure/forecast.hpp"
 #include "vmcow/measure/process_family.hpp"
 #include "vmcow/sys/cgroup_memory.hpp"
@@ -61,9 +62,12 @@ public:
           outputs_(options.output),
           family_({.look = {.method = method_},
                    .tree = options.tree || !options.program.empty(),
-                   .bytes = options.bytes,
+                   .bytes = options.bytes || options.output.record,
+                   .record = options.output.record ? &record_ : nullptr,
                    .adopter = options.program.empty() ? std::nullopt : std::optional(::getpid())}),
-          forecast_(options.limit_bytes) {}
+          forecast_(options.limit_bytes) {
+        if (options.stacks.wanted) stacks_.emplace(options.stacks);
+    }
 
     int run();
 
@@ -78,14 +82,17 @@ private:
     [[nodiscard]] bool program_runs() { return program_ && !program_->reap(); }
     [[nodiscard]] std::optional<Clock::time_point> earliest_end() const;
     [[nodiscard]] WatchCost cost() const;
-    [[nodiscard]] WatchReport report() const;
+    [[nodiscard]] WatchReport report();
+    void add_stacks_and_trace(WatchReport& report);
     [[nodiscard]] std::vector<std::string> notes() const;
 
     const WatchOptions& options_;
     sys::PageScanMethod method_;
     StopSignals signals_;
     WatchOutputs outputs_;
+    measure::ChangeRecord record_;
     measure::ProcessFamily family_;
+    std::optional<WatchStacks> stacks_;
     measure::Forecast forecast_;
     std::optional<sys::ChildProgram> program_;
     Clock::time_point began_ = Clock::now();
@@ -107,6 +114,7 @@ void Watch::begin() {
     } else {
         add_processes();
     }
+    if (stacks_) stacks_->follow(family_);
     began_ = Clock::now();
 }
 
@@ -125,7 +133,9 @@ void Watch::add_processes() {
 
 void Watch::look(bool thorough) {
     if (program_) sys::reap_orphans(program_->pid());
+    if (stacks_) stacks_->before_look();
     const FamilySample sample = family_.look(thorough);
+    if (stacks_) stacks_->after_look(family_);
     if (sample.processes.empty()) return;
     std::optional<measure::Forecast::GroupLimit> group;
     if (!options_.limit_bytes) {
@@ -152,11 +162,14 @@ bool Watch::wait() {
         if (family_.size() == 0 && (!program_ || program_ended)) return false;
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
         if (left <= 0) return !end || Clock::now() < *end;
-        std::array<pollfd, 2> polled{pollfd{signals_.fd(), POLLIN, 0},
-                                     pollfd{program_ && !program_ended ? program_->pidfd() : -1, POLLIN, 0}};
-        const int most = static_cast<int>(std::min<std::int64_t>(left, kTick.count()));
+        std::vector<pollfd> polled{pollfd{signals_.fd(), POLLIN, 0},
+                                   pollfd{program_ && !program_ended ? program_->pidfd() : -1, POLLIN, 0}};
+        if (stacks_) stacks_->add_to(polled);
+        const std::int64_t tick = stacks_ ? stacks_->patience().count() : kTick.count();
+        const int most = static_cast<int>(std::min<std::int64_t>(left, tick));
         const int ready = ::poll(polled.data(), polled.size(), most);
         if (ready < 0 && errno != EINTR) sys::throw_errno("poll");
+        if (stacks_) stacks_->take(polled);
         if (ready == 0 && family_.alive().empty()) return true;
         if (ready <= 0) continue;
         if (const auto signal = signals_.take()) {
@@ -219,10 +232,31 @@ std::vector<std::string> Watch::notes() const {
                               "only read counts as shared",
                               std::strerror(sys::page_scan_error())));
     }
+    if (stacks_) {
+        for (std::string& note : stacks_->notes()) notes.push_back(std::move(note));
+    }
+    if (options_.output.record) {
+        if (record_.empty()) notes.emplace_back("--record: no copied page differs, so there is nothing to record");
+        if (record_.pages_left_out() > 0) {
+            notes.push_back(fmt::format("--record: {} pages found no room", record_.pages_left_out()));
+        }
+    }
     return notes;
 }
 
-WatchReport Watch::report() const {
+void Watch::add_stacks_and_trace(WatchReport& report) {
+    if (stacks_) {
+        const std::string program = report.command.substr(0, report.command.find(' '));
+        report.functions = stacks_->functions();
+        report.with_functions = true;
+        if (options_.output.folded) report.folded = stacks_->folded(program.empty() ? "program" : program);
+    }
+    if (!options_.output.record || record_.empty()) return;
+    const measure::Trace trace = record_.trace();
+    report.trace = options_.output.record->ends_with(".csv") ? trace.csv() : trace.binary();
+}
+
+WatchReport Watch::report() {
     std::string command;
     for (const std::string& word : options_.program) command += (command.empty() ? "" : " ") + word;
     WatchReport report{.command = std::move(command),
@@ -237,6 +271,7 @@ WatchReport Watch::report() const {
     if (report.command.empty() && !report.samples.empty()) {
         report.command = report.samples.front().processes.front().command;
     }
+    add_stacks_and_trace(report);
     return report;
 }
 
@@ -249,9 +284,12 @@ int Watch::run() {
     const bool was_cut = stopped_by_ || program_runs() || family_.size() > 0;
     if (was_cut) end_program();
     outputs_.finish(report());
-    if (!program_) return refused_some_ ? static_cast<int>(ExitCode::failure) : 0;
+    // What is lacking is told where nothing worse is.
+    const int good = stacks_ && stacks_->was_refused() ? static_cast<int>(ExitCode::missing_facility) : 0;
+    if (!program_) return refused_some_ ? static_cast<int>(ExitCode::failure) : good;
     if (stopped_by_) return 128 + *stopped_by_;
-    return was_cut ? 0 : program_->shell_status();
+    const int status = was_cut ? 0 : program_->shell_status();
+    return status == 0 ? good : status;
 }
 
 }  // namespace

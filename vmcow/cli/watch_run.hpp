@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmcow/cli/watch_outputs.hpp"
+#include "vmcow/cli/watch_stacks.hpp"
 #include "vmcow/sys/page_scan.hpp"
 
 namespace vmcow::cli {
@@ -23,6 +24,7 @@ struct WatchOptions {
     std::optional<std::chrono::nanoseconds> duration;
     std::optional<std::uint64_t> limit_bytes;
     std::optional<sys::PageScanMethod> page_scan;
+    WatchStacksOptions stacks;
     WatchOutputOptions output;
 };
 

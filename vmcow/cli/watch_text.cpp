@@ -47,6 +47,21 @@ Json mapping_object(const MappingSample& mapping) {
     return object;
 }
 
+Json functions_array(const std::vector<measure::FunctionCopies>& functions) {
+    constexpr std::size_t kMostFunctions = 1000;
+    Json array = Json::array();
+    for (const measure::FunctionCopies& each : functions) {
+        if (array.size() == kMostFunctions) break;
+        array.push_back({{"function", each.name.function},
+                         {"file", or_null(each.name.file)},
+                         {"line", or_null(each.name.line)},
+                         {"object", each.name.object},
+                         {"copied_pages", each.copied_pages},
+                         {"share", each.share}});
+    }
+    return array;
+}
+
 Json process_object(const FamilySample& sample, const ProcessSample& process) {
     Json object;
     object["time"] = sample.time;
@@ -213,6 +228,9 @@ std::string json_of(const WatchReport& report) {
                         {"bucket_bytes", range.bucket_bytes},
                         {"times", range.times},
                         {"copied_pages", range.copied_pages}});
+    }
+    if (report.with_functions) {
+        document["functions"] = report.functions ? functions_array(*report.functions) : Json();
     }
     document["heat"] = std::move(heat);
     const measure::Outlook& outlook = report.outlook;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "vmcow/measure/copy_stacks.hpp"
 #include "vmcow/measure/forecast.hpp"
 #include "vmcow/measure/heat_map.hpp"
 #include "vmcow/measure/watch_sample.hpp"
@@ -38,6 +39,10 @@ struct WatchReport {
     measure::Outlook outlook;
     WatchCost cost;
     std::vector<std::string> notes;
+    bool with_functions = false;                                         ///< --stacks was asked for
+    std::optional<std::vector<measure::FunctionCopies>> functions = {};  ///< nothing where none could be sampled
+    std::string folded = {};                                             ///< their call chains
+    std::string trace = {};                                              ///< what --record writes
 };
 
 /// A line of NDJSON for each process of a sample.

@@ -1,13 +1,11 @@
 #include "vmcow/measure/code_map.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <iterator>
-#include <sstream>
 #include <string_view>
 #include <system_error>
 
-#include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/process_maps.hpp"
 
 namespace vmcow::measure {
 namespace {
@@ -55,25 +53,13 @@ void CodeMap::add(Symbols& symbols, std::uint64_t start, std::uint64_t end, std:
 }
 
 void CodeMap::add_all(Symbols& symbols) {
-    std::istringstream lines;
     try {
-        lines.str(sys::read_text_file("/proc/" + std::to_string(pids_.front()) + "/maps"));
+        for (const sys::ProcessMapping& mapping : sys::read_process_maps(pids_.front())) {
+            if (!mapping.executable) continue;
+            add(symbols, mapping.start, mapping.end, mapping.offset, mapping.name, mapping.inode);
+        }
     } catch (const std::system_error& error) {
         if (error.code().value() == EMFILE || error.code().value() == ENFILE) throw;
-        return;
-    }
-    std::uint64_t start = 0;
-    std::uint64_t end = 0;
-    std::uint64_t offset = 0;
-    std::uint64_t inode = 0;
-    char dash = 0;
-    std::string permissions;
-    std::string device;
-    std::string name;
-    while (lines >> std::hex >> start >> dash >> end >> permissions >> offset >> device >> std::dec >> inode &&
-           std::getline(lines, name)) {
-        if (permissions.find('x') == std::string::npos) continue;
-        add(symbols, start, end, offset, name.substr(std::min(name.find_first_not_of(' '), name.size())), inode);
     }
 }
 

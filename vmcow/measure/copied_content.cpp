@@ -44,8 +44,9 @@ sys::UniqueFd file_of(const sys::ProcessMapping& mapping) {
 /// One mapping's copied pages, and what they are compared with.
 class Comparison {
 public:
-    Comparison(const sys::ProcessMemory& own, const sys::ProcessMemory* relative, const sys::ProcessMapping& mapping)
-        : own_(own), relative_(relative), mapping_(mapping) {}
+    Comparison(const sys::ProcessMemory& own, const sys::ProcessMemory* relative, const sys::ProcessMapping& mapping,
+               ChangeRecord* record)
+        : own_(own), relative_(relative), mapping_(mapping), record_(record) {}
 
     void add(std::uint64_t page, bool of_file) {
         if (!pages_.empty() && (page != end_ || of_file != of_file_ || pages_.size() == kBatchPages)) flush();
@@ -61,16 +62,22 @@ public:
         const std::size_t bytes = pages_.size() * kPageBytes;
         mine_.resize(bytes);
         theirs_.resize(bytes);
-        const std::size_t got =
-            std::min(own_.read(address, mine_), of_file_ ? read_file(address) : read_relative(address));
+        const std::size_t mine = own_.read(address, mine_);
+        const std::size_t got = std::min(mine, of_file_ ? read_file(address) : read_relative(address));
+        if (mine < bytes || (!of_file_ && got < bytes)) whole_ = false;
         for (std::size_t at = 0; at + kPageBytes <= got; at += kPageBytes) {
             const std::uint64_t differing = differing_bytes(mine_.data() + at, theirs_.data() + at);
             changes_ += {{1}, {differing == 0 ? 1u : 0u}, differing};
+            if (differing > 0 && record_ != nullptr) {
+                record_->add(address + at, mine_.data() + at, theirs_.data() + at);
+            }
         }
         pages_.clear();
     }
 
     [[nodiscard]] const PageChanges& changes() const noexcept { return changes_; }
+    /// Whether no page was gone that had just been found.
+    [[nodiscard]] bool is_whole() const noexcept { return whole_; }
 
 private:
     std::size_t read_relative(std::uint64_t address) {
@@ -90,6 +97,7 @@ private:
     const sys::ProcessMemory& own_;
     const sys::ProcessMemory* relative_;
     const sys::ProcessMapping& mapping_;
+    ChangeRecord* record_;
     std::optional<sys::UniqueFd> file_;
     std::vector<std::uint64_t> pages_;
     std::uint64_t end_ = 0;
@@ -97,6 +105,7 @@ private:
     std::vector<std::byte> mine_;
     std::vector<std::byte> theirs_;
     PageChanges changes_;
+    bool whole_ = true;
 };
 
 /// Pages that are swapped out stay there.
@@ -123,17 +132,21 @@ void gather(const WatchedProcess& process, const WatchedProcess* relative, const
 
 }  // namespace
 
-void compare_copied(const WatchedProcess& process, const WatchedProcess* relative, ProcessSample& sample) {
+void compare_copied(const WatchedProcess& process, const WatchedProcess* relative, ProcessSample& sample,
+                    ChangeRecord* record) {
+    if (record != nullptr) record->begin();
     if (sample.figures.copied.value == 0) return;
     const auto own = memory_of(&process);
     if (!own) return;
     const auto relatives = memory_of(relative);
+    bool whole = true;
     auto mapping = process.mappings().begin();
     for (MappingSample& each : sample.mappings) {
         if (each.figures.copied.value == 0) continue;
         while (mapping->start != each.start) ++mapping;
-        Comparison comparison(*own, relatives ? &*relatives : nullptr, *mapping);
+        Comparison comparison(*own, relatives ? &*relatives : nullptr, *mapping, record);
         gather(process, relative, *mapping, comparison);
+        whole = whole && comparison.is_whole();
         const PageChanges& changes = comparison.changes();
         if (changes.copied.value == 0) continue;
         PageFigures found;
@@ -143,6 +156,7 @@ void compare_copied(const WatchedProcess& process, const WatchedProcess* relativ
         each.figures += found;
         sample.figures += found;
     }
+    if (record != nullptr) record->end(process.pid(), whole, relatives.has_value());
 }
 
 }  // namespace vmcow::measure

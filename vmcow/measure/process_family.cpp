@@ -172,14 +172,6 @@ std::vector<ProcessFamily::Member*> ProcessFamily::children_first() {
     return members;
 }
 
-std::vector<const WatchedProcess*> ProcessFamily::children_of(pid_t pid) const {
-    std::vector<const WatchedProcess*> children;
-    for (const auto& [other, member] : members_) {
-        if (member.relative == pid && member.looked) children.push_back(member.process.get());
-    }
-    return children;
-}
-
 void ProcessFamily::look_at(Member& member, bool thorough) {
     member.looked = false;
     const pid_t pid = member.process->pid();
@@ -229,7 +221,7 @@ void ProcessFamily::look_at_pages(bool thorough) {
         const WatchedProcess* const relative = relative_of(member);
         ProcessSample process = member.process->judge(relative, relative != nullptr && relative->seen_before());
         if (!member.shown) continue;
-        if (options_.bytes) compare_copied(*member.process, relative, process);
+        if (options_.bytes) compare_copied(*member.process, relative, process, options_.record);
         last_.total += process.figures;
         last_.processes.push_back(std::move(process));
     }
@@ -260,6 +252,27 @@ FamilySample ProcessFamily::look(bool thorough) {
 std::size_t ProcessFamily::size() const noexcept {
     return static_cast<std::size_t>(
         std::count_if(members_.begin(), members_.end(), [](const auto& entry) { return entry.second.shown; }));
+}
+
+std::vector<pid_t> ProcessFamily::members() const {
+    std::vector<pid_t> pids;
+    for (const auto& [pid, member] : members_) {
+        if (member.shown) pids.push_back(pid);
+    }
+    return pids;
+}
+
+const WatchedProcess* ProcessFamily::find(pid_t pid) const noexcept {
+    const auto found = members_.find(pid);
+    return found == members_.end() || !found->second.looked ? nullptr : found->second.process.get();
+}
+
+std::vector<const WatchedProcess*> ProcessFamily::children_of(pid_t pid) const {
+    std::vector<const WatchedProcess*> children;
+    for (const auto& [child, member] : members_) {
+        if (member.relative == pid && member.looked) children.push_back(member.process.get());
+    }
+    return children;
 }
 
 std::vector<pid_t> ProcessFamily::alive() const {

@@ -25,8 +25,9 @@ public:
 
 struct FamilyOptions {
     LookOptions look = {};
-    bool tree = false;   ///< also the processes that descend from those named, and from each other
-    bool bytes = false;  ///< compare copied pages with what they are copies of
+    bool tree = false;               ///< also the processes that descend from those named, and from each other
+    bool bytes = false;              ///< compare copied pages with what they are copies of
+    ChangeRecord* record = nullptr;  ///< takes what differs in them
     /// The process to which orphans of the family go, as prctl(2) PR_SET_CHILD_SUBREAPER makes it: its children belong
     /// to the family.
     std::optional<pid_t> adopter = {};
@@ -67,6 +68,12 @@ public:
     /// Those of them that are there now, and no zombies.
     [[nodiscard]] std::vector<pid_t> alive() const;
     [[nodiscard]] const LookCost& cost() const noexcept { return cost_; }
+    /// The processes of the samples, ascending.
+    [[nodiscard]] std::vector<pid_t> members() const;
+    /// A process as the last look found it; nullptr where it was not looked at.
+    [[nodiscard]] const WatchedProcess* find(pid_t pid) const noexcept;
+    /// Those that were looked at and were forked from `pid`.
+    [[nodiscard]] std::vector<const WatchedProcess*> children_of(pid_t pid) const;
     /// What could not be looked at, each thing once.
     [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
@@ -86,7 +93,6 @@ private:
     void forget_the_ended(const std::map<pid_t, sys::ProcessStat>& stats);
     [[nodiscard]] bool is_quiet() const;
     void look_at_pages(bool thorough);
-    [[nodiscard]] std::vector<const WatchedProcess*> children_of(pid_t pid) const;
     void look_at(Member& member, bool thorough);
     [[nodiscard]] std::vector<Member*> children_first();
     [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;

@@ -42,6 +42,7 @@ std::optional<ProcessMapping> mapping_of(std::string_view line) {
                        permissions.size() == 4 && convert(take_word(line), mapping.inode, 10);
     if (!whole || mapping.start >= mapping.end || mapping.end > kFirstKernelAddress) return std::nullopt;
     mapping.writable = permissions[1] == 'w';
+    mapping.executable = permissions[2] == 'x';
     mapping.shared = permissions[3] == 's';
     line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
     mapping.name = line;

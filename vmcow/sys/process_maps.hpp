@@ -17,6 +17,7 @@ struct ProcessMapping {
     std::uint64_t inode = 0;   ///< 0 for memory without a file
     bool shared = false;
     bool writable = false;
+    bool executable = false;
     std::string name;  ///< the file's path, "[heap]", "[stack]", …; empty for nameless memory
 
     [[nodiscard]] std::uint64_t bytes() const { return end - start; }
