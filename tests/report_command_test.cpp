@@ -420,11 +420,25 @@ TEST(ReportInputTest, FilesThatCannotBeReadOrWrittenAreNamed) {
     EXPECT_EQ(read_text_file(path), tests::measure_document().dump());
 }
 
+TEST(ReportBudgetTest, WhatExceedsItIsNamedAndWhatKeepsItPasses) {
+    const TemporaryDirectory folder;
+    const std::string measure = write_file(folder, "a.json", tests::measure_document().dump());
+    const std::string watch = write_file(folder, "b.json", tests::watch_document().dump());
+    const std::string compare = write_file(folder, "c.json", tests::compare_document().dump());
+    // Of 3.5 MiB and of 120 KiB.
+    EXPECT_EQ(report({measure, "--budget", "copied=4M,amplification=461,identical=2%"}).end, tests::kChildExitedWell);
+    EXPECT_EQ(report({watch, "--budget", "copied=120K"}).end, tests::kChildExitedWell);
+    expect_complaint(report({measure, "--budget", "copied=3M,identical=2%"}), 1, "'a.json': budget exceeded: copied");
+    expect_complaint(report({watch, "--budget", "copied=119K"}), 1, "'b.json': budget exceeded: copied");
+    expect_complaint(report({compare, "--budget", "copied=1G"}), 1, "'c.json': budget exceeded: copied");
+}
+
 TEST(ReportInputTest, WrongCommandLineIsAUsageError) {
     const TemporaryDirectory folder;
     const std::string path = write_file(folder, "a.json", tests::measure_document().dump());
     expect_complaint(report({}), 2, "FILE is required");
-    expect_complaint(report({path}), 2, "--html FILE or --text");
+    expect_complaint(report({path}), 2, "--html FILE, --text or --budget LIMITS");
+    expect_complaint(report({path, "--budget", "copied"}), 2, "--budget");
     expect_complaint(report({path, "--txt"}), 2, "unknown flag '--txt'");
     expect_complaint(report({path, "--html"}), 2, "--html: a value is missing");
     expect_complaint(report({path, "--html", path}), 2, "would replace what is to be read");

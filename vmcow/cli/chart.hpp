@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "vmcow/cli/budget.hpp"
+
 namespace vmcow::cli {
 
 /// A number that may be unknown; it is shown as "?" then, and leaves a gap in a line.
@@ -89,6 +91,7 @@ struct Figure {
 struct Section {
     std::string title;
     std::string verdict;
+    BudgetFigures spent;  ///< unknown where the document is about no one run
     std::vector<Figure> figures;
     std::vector<Chart> charts;    ///< the first is the main one
     std::vector<Chart> overlays;  ///< those that several documents are drawn in at once, by their titles

@@ -7,6 +7,7 @@
 #include <system_error>
 #include <vector>
 
+#include "vmcow/cli/budget.hpp"
 #include "vmcow/cli/output_file.hpp"
 #include "vmcow/cli/report_page.hpp"
 #include "vmcow/cli/text_chart.hpp"
@@ -19,10 +20,14 @@ struct ReportOptions {
     std::optional<std::string> html;
     bool text = false;
     bool ascii = false;
+    Budget budget;
+    bool has_budget = false;
 };
 
 void check(const ReportOptions& options) {
-    if (!options.html && !options.text) throw Failure("say what is wanted: --html FILE or --text", ExitCode::usage);
+    if (!options.html && !options.text && !options.has_budget) {
+        throw Failure("say what is wanted: --html FILE, --text or --budget LIMITS", ExitCode::usage);
+    }
     if (options.ascii && !options.text) throw Failure("--ascii is about --text", ExitCode::usage);
     if (options.text && options.html == "-") {
         throw Failure("--html - and --text cannot both have standard output", ExitCode::usage);
@@ -52,6 +57,15 @@ std::string text_of(const std::vector<ReportInput>& inputs, const ReportOptions&
     return charts.empty() ? text : text + "\n" + text_chart(charts.front(), style);
 }
 
+/// Each document by itself; the first that exceeds the budget is named.
+void hold_to_budget(const std::vector<ReportInput>& inputs, const Budget& budget) {
+    const std::vector<Section> sections = sections_of(inputs);
+    for (std::size_t i = 0; i < sections.size(); ++i) {
+        const std::optional<std::string> complaint = budget.complaint(sections[i].spent);
+        if (complaint) throw Failure("'" + inputs[i].name + "': " + *complaint);
+    }
+}
+
 void run_report(const ReportOptions& options) {
     check(options);
     // Before anything is read: a result that cannot be written is not worth the work.
@@ -61,6 +75,7 @@ void run_report(const ReportOptions& options) {
     for (const std::string& file : options.files) inputs.push_back(read_report_input(file));
     if (html) html->write(report_page(inputs));
     if (options.text) write_stdout(text_of(inputs, options));
+    if (options.has_budget) hold_to_budget(inputs, options.budget);
 }
 
 }  // namespace
@@ -74,11 +89,15 @@ void add_report_command(CLI::App& app) {
     verb->add_option("--html", options->html, "Write one page to OUT that needs nothing but itself")->type_name("OUT");
     verb->add_flag("--text", options->text, "Draw the main chart in the terminal");
     verb->add_flag("--ascii", options->ascii, "Draw it with ASCII alone, as where the locale has no UTF-8");
+    CLI::Option* budget = add_budget(*verb, options->budget);
     verb->footer(
         "Of two documents the page also has the difference, of more their figures side by side.\n"
         "\n"
         "Example: vmcow report before.json after.json --html difference.html");
-    verb->callback([options] { run_report(*options); });
+    verb->callback([options, budget] {
+        options->has_budget = budget->count() > 0;
+        run_report(*options);
+    });
 }
 
 }  // namespace vmcow::cli

@@ -162,6 +162,8 @@ Section measure_section(const ReportJson& document) {
     const ReportJson& workload = object_of(document, "workload");
     section.title = headline(workload);
     section.figures = figures(document);
+    section.spent = spent_of(number_of(document, "copied_bytes"), number_of(document, "amplification"),
+                             share_of(number_of(document, "identical_pages"), number_of(document, "copied_pages")));
     section.verdict =
         fmt::format("{} copied for {} written: {} pages, where the model expects {} ± {}.",
                     cell_of(document, "copied_bytes", Unit::bytes), cell_of(document, "logical_bytes", Unit::bytes),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 namespace vmcow::cli {
 namespace {
@@ -120,6 +121,14 @@ std::string shortened(const std::string& text, std::size_t most) {
     const std::size_t front = boundary_at(text, most / 2);
     const std::size_t back = boundary_at(text, text.size() - (most - most / 2 - 1));
     return text.substr(0, front) + "…" + text.substr(back);
+}
+
+BudgetFigures spent_of(const Value& copied_bytes, const Value& amplification, const Value& identical_share) {
+    BudgetFigures spent{.copied_bytes = {}, .amplification = amplification, .identical_share = identical_share};
+    if (copied_bytes && *copied_bytes >= 0 && *copied_bytes < 0x1p64) {
+        spent.copied_bytes = static_cast<std::uint64_t>(*copied_bytes);
+    }
+    return spent;
 }
 
 std::string cell_of(const ReportJson& object, const char* key, Unit unit) {

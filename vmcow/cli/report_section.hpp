@@ -33,6 +33,10 @@ void add_functions(const ReportJson& document, Section& section);
 /// `text` with at most `most` characters, as they are counted on a screen of Latin letters; cut in the middle.
 [[nodiscard]] std::string shortened(const std::string& text, std::size_t most);
 
+/// What is held against a budget.
+[[nodiscard]] BudgetFigures spent_of(const Value& copied_bytes, const Value& amplification,
+                                     const Value& identical_share);
+
 /// A value of a document as a table has it.
 [[nodiscard]] std::string cell_of(const ReportJson& object, const char* key, Unit unit);
 

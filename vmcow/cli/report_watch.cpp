@@ -288,6 +288,12 @@ Section watch_section(const ReportJson& document) {
                                 processes.size() == 1 ? "" : "es", samples.size());
     section.figures = figures(document, processes);
     section.verdict = verdict(document, section.figures);
+    const auto figure = [&](std::string_view name) {
+        return std::find_if(section.figures.begin(), section.figures.end(),
+                            [&](const Figure& f) { return f.name == name; })
+            ->value;
+    };
+    section.spent = spent_of(figure("copied, at most"), figure("amplification then"), figure("identical then"));
     for (const OverTime& what :
          {OverTime{"copied_bytes", "Copied since the fork", "Pages that exist twice because one side wrote to them."},
           OverTime{"changed_bytes", "Changed bytes", "Bytes of the copied pages that differ from the relative's."},
