@@ -220,6 +220,32 @@ TEST(WatchCommandTest, OpenMetricsFileIsValid) {
     EXPECT_EQ(checked.end, (ChildEnd{0, 0})) << checked.out << checked.err;
 }
 
+TEST(WatchCommandTest, BudgetThatIsExceededIsTheStatus) {
+    Actors actors(64, Actors::Memory::small_pages);
+    actors.fork(0, 1);
+    actors.write(1, 0, 16, 1, 0);
+    const auto run = [&](const char* budget) {
+        return watch({"--for", "50ms", "--interval", "20ms", "--quiet", "--bytes", "--budget", budget,
+                      std::to_string(actors.pid(1))});
+    };
+    EXPECT_EQ(run("copied=1G").end, (ChildEnd{0, 0}));
+    expect_complaint(run("copied=64K"), 1, "copied");
+    expect_complaint(run("copied=x"), 2, "copied");
+}
+
+TEST(WatchCommandTest, PageHoldsTheWatch) {
+    Actors actors(64, Actors::Memory::small_pages);
+    actors.fork(0, 1);
+    const tests::TemporaryDirectory folder;
+    const std::string page = folder / "watch.html";
+    const CommandResult run = watch(
+        {"--for", "50ms", "--interval", "20ms", "--quiet", "--tree", "--html", page, std::to_string(actors.pid(0))});
+    ASSERT_EQ(run.end, (ChildEnd{0, 0})) << run.err;
+    const std::string text = vmcow::sys::read_text_file(page);
+    EXPECT_TRUE(text.starts_with("<!DOCTYPE html>")) << text.substr(0, 100);
+    EXPECT_NE(text.find(std::to_string(actors.pid(1))), std::string::npos);
+}
+
 TEST(WatchCommandTest, StatusOfTheProgramIsPassedOn) {
     const CommandResult run = watch({"--quiet", "--", "sh", "-c", "echo out; exit 7"});
     EXPECT_EQ(run.end, (ChildEnd{7, 0}));

@@ -82,6 +82,7 @@ void add_outputs(CLI::App& verb, WatchOutputOptions& options) {
     add("--folded", options.folded, "The call chains of --stacks, which it implies, for a flame graph");
     add("--record", options.record,
         "What differs in copied pages, as writes for vmcow measure --trace; implies --bytes; NAME.csv is text");
+    add("--html", options.html, "The whole watch as a page with charts at the end");
     verb.add_flag("--quiet", options.quiet, "Print no table and no lines")->group(kGroup);
 }
 
@@ -135,6 +136,7 @@ void add_watch_command(CLI::App& app) {
         {"pagemap_scan", sys::PageScanMethod::pagemap_scan},
         {"pagemap", sys::PageScanMethod::pagemap_bits}};
     add_choice(*verb, "--page-scan", options.page_scan, scans, "How pages are found")->default_str("auto");
+    add_budget(*verb, options.budget);
     add_outputs(*verb, options.output);
     verb->footer(kFooter);
     verb->callback([line] { run(*line); });

@@ -9,6 +9,8 @@
 #include <system_error>
 
 #include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/report_input.hpp"
+#include "vmcow/cli/report_page.hpp"
 #include "vmcow/sys/error.hpp"
 
 namespace vmcow::cli {
@@ -34,8 +36,8 @@ void write(const sys::UniqueFd& fd, const std::string& text, const std::string& 
 
 WatchOutputs::WatchOutputs(const WatchOutputOptions& options) : options_(options) {
     int on_standard_output = options.standard_output_taken ? 1 : 0;
-    for (const auto& path :
-         {options.ndjson, options.csv, options.openmetrics, options.json, options.folded, options.record}) {
+    for (const auto& path : {options.ndjson, options.csv, options.openmetrics, options.json, options.folded,
+                             options.record, options.html}) {
         if (path == "-") ++on_standard_output;
     }
     if (on_standard_output > 1) {
@@ -49,6 +51,7 @@ WatchOutputs::WatchOutputs(const WatchOutputOptions& options) : options_(options
     if (options.json) json_.emplace(*options.json);
     if (options.folded) folded_.emplace(*options.folded);
     if (options.record) record_.emplace(*options.record);
+    if (options.html) html_.emplace(*options.html);
     if (csv_) write(csv_, csv_header(), *options_.csv);
     if (options.quiet) return;
     text_fd_ = on_standard_output > 0 ? STDERR_FILENO : STDOUT_FILENO;
@@ -87,7 +90,7 @@ void WatchOutputs::keep(const measure::FamilySample& sample) {
     last_ = sample;
     for (measure::ProcessSample& process : last_->processes) process.keep_most_copied(kMostMappings);
     remember_each();
-    if (!json_) return;
+    if (!keeps_history()) return;
     heat_.add(sample);
     if (seen_++ % stride_ == 0) {
         kept_.push_back(*last_);
@@ -107,8 +110,11 @@ void WatchOutputs::remember_each() {
             const auto copied = [](const auto& entry) { return entry->second.process.figures.copied; };
             if (least == seen_last_.end() || copied(at) < copied(least)) least = at;
         }
+        forgotten_ += least->second.process.figures;
         seen_last_.erase(least);
     }
+    all_seen_ = forgotten_;
+    for (const auto& [pid, each] : seen_last_) all_seen_ += each.process.figures;
 }
 
 std::vector<EndedProcess> WatchOutputs::ended() const {
@@ -139,7 +145,12 @@ std::vector<measure::FamilySample> WatchOutputs::samples() const {
 
 void WatchOutputs::finish(const WatchReport& report) {
     if (display_) display_->clear();
-    if (json_) attempt([&] { json_->write(json_of(report)); });
+    const std::string document = keeps_history() ? json_of(report) : std::string();
+    if (json_) attempt([&] { json_->write(document); });
+    if (html_) {
+        const ReportInput input{.name = "vmcow watch", .document = ReportJson::parse(document)};
+        attempt([&] { html_->write(report_page(std::span(&input, 1))); });
+    }
     if (folded_) attempt([&] { folded_->write(report.folded); });
     // A trace without writes is none: the note says it, and what was there before stays.
     if (record_ && !report.trace.empty()) attempt([&] { record_->write(report.trace); });

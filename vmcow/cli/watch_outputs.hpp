@@ -25,6 +25,7 @@ struct WatchOutputOptions {
     std::optional<std::string> json;
     std::optional<std::string> folded;
     std::optional<std::string> record;
+    std::optional<std::string> html;
     bool quiet = false;
     bool standard_output_taken = false;  ///< by a program that is watched: the table goes to standard error
 };
@@ -43,6 +44,8 @@ public:
     [[nodiscard]] std::vector<measure::HeatMap::Range> heat() const { return heat_.ranges(); }
     /// Those of the processes that have ended, at most 256 with the most copies.
     [[nodiscard]] std::vector<EndedProcess> ended() const;
+    /// The sum of what each process had when it was seen last, also of those that have ended.
+    [[nodiscard]] const measure::PageFigures& all_seen() const noexcept { return all_seen_; }
     /// Writes what is written at the end. Every file is tried: a full disk under one must not cost the others.
     /// Throws: std::system_error -- the first failure, also one from before.
     void finish(const WatchReport& report);
@@ -53,6 +56,7 @@ private:
     void keep(const measure::FamilySample& sample);
     void thin_out();
     void remember_each();
+    [[nodiscard]] bool keeps_history() const noexcept { return json_ || html_; }
 
     WatchOutputOptions options_;
     sys::UniqueFd ndjson_;
@@ -61,10 +65,13 @@ private:
     std::optional<OutputFile> json_;
     std::optional<OutputFile> folded_;
     std::optional<OutputFile> record_;
+    std::optional<OutputFile> html_;
     std::optional<WatchDisplay> display_;
     int text_fd_ = -1;
     std::vector<measure::FamilySample> kept_;
     std::optional<measure::FamilySample> last_;
+    measure::PageFigures all_seen_;
+    measure::PageFigures forgotten_;           ///< of ended processes that are not kept
     std::map<pid_t, EndedProcess> seen_last_;  ///< of each process, also while it is there
     std::size_t mappings_kept_ = 0;
     std::uint64_t seen_ = 0;

@@ -284,6 +284,10 @@ int Watch::run() {
     const bool was_cut = stopped_by_ || program_runs() || family_.size() > 0;
     if (was_cut) end_program();
     outputs_.finish(report());
+    const measure::PageFigures& all = outputs_.all_seen();
+    options_.budget.require(
+        {all.copied.bytes(), all.amplification(),
+         all.identical && all.compared ? identical_share(all.identical->value, all.compared->value) : std::nullopt});
     // What is lacking is told where nothing worse is.
     const int good = stacks_ && stacks_->was_refused() ? static_cast<int>(ExitCode::missing_facility) : 0;
     if (!program_) return refused_some_ ? static_cast<int>(ExitCode::failure) : good;

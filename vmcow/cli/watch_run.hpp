@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "vmcow/cli/budget.hpp"
 #include "vmcow/cli/watch_outputs.hpp"
 #include "vmcow/cli/watch_stacks.hpp"
 #include "vmcow/sys/page_scan.hpp"
@@ -25,6 +26,7 @@ struct WatchOptions {
     std::optional<std::uint64_t> limit_bytes;
     std::optional<sys::PageScanMethod> page_scan;
     WatchStacksOptions stacks;
+    Budget budget;  ///< for the sum of all processes as each was seen last
     WatchOutputOptions output;
 };
 
