@@ -3,10 +3,9 @@
 #include <cstdint>
 
 #include "vmcow/arena.hpp"
-#include "vmcow/measure/meter.hpp"
-#include "vmcow/measure/model.hpp"
-#include "vmcow/measure/what_if.hpp"
+#include "vmcow/measure/view_run.hpp"
 #include "vmcow/measure/workload.hpp"
+#include "vmcow/measure/written_image.hpp"
 #include "vmcow/sys/page_scan.hpp"
 
 namespace vmcow::measure {
@@ -16,22 +15,10 @@ struct RunOptions {
     PagePolicy pages = PagePolicy::automatic;
 };
 
-/// What a workload did to a private view, counted in four ways that must agree: the page scan (`meter.copied`), the
-/// kernel's `Anonymous:` of the view, the faults while it ran, and, up to chance, the model.
-struct WorkloadRun {
-    Meter meter;
-    Expectation expected;
-    BlockCounts blocks;                 ///< that hold changed bytes, by their size
-    std::uint64_t anonymous_bytes = 0;  ///< of the view, by /proc/self/smaps
-    std::uint64_t minor_faults = 0;     ///< while the writes ran
-    double seconds = 0;                 ///< of the writes alone
+/// What a workload did to a view, and how it was looked at.
+struct WorkloadRun : ViewRun {
     sys::PageScanMethod page_scan = sys::PageScanMethod::pagemap_bits;
     ImagePages image;
-
-    /// The residual of the pages copied against the model.
-    [[nodiscard]] std::optional<double> residual() const noexcept {
-        return residual_sigma(expected, meter.copied.value);
-    }
 };
 
 /// Fills an image with pseudo-random bytes, freezes it, and applies the writes to a private view of it. A write stores
@@ -42,9 +29,12 @@ struct WorkloadRun {
 /// Throws: std::system_error -- ENOMEM (address space), EMFILE; nothing is left behind.
 /// Cost:   `memory_needed`; the writes are done twice, first to warm up.
 [[nodiscard]] WorkloadRun run_workload(const Workload& workload, const RunOptions& options = {});
+/// The same with an image that is there, of the workload's size.
+[[nodiscard]] WorkloadRun run_workload(const Workload& workload, const WrittenImage& image,
+                                       sys::PageScanMethod page_scan);
 
-/// The most memory, in bytes, that `run_workload` takes: the image, the copies, page tables, and a bit for each byte of
-/// the image, by which distinct bytes are counted.
-[[nodiscard]] std::uint64_t memory_needed(const Workload& workload) noexcept;
+/// The most memory, in bytes, that it takes to run a workload in so many views that exist at the same time: the image,
+/// the copies, page tables, and a bit for each byte of the image, by which distinct bytes are counted.
+[[nodiscard]] std::uint64_t memory_needed(const Workload& workload, std::uint64_t views = 1) noexcept;
 
 }  // namespace vmcow::measure
