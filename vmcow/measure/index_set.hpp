@@ -29,6 +29,11 @@ public:
         return added;
     }
 
+    /// Takes the `count` numbers from `first` on out. Pre: as above.
+    void remove(std::uint64_t first, std::uint64_t count) noexcept {
+        for (; count > 0; ++first, --count) words_[first / 64] &= ~(std::uint64_t{1} << first % 64);
+    }
+
 private:
     std::vector<std::uint64_t> words_;
 };
