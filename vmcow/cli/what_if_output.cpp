@@ -1,0 +1,79 @@
+#include "vmcow/cli/what_if_output.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "vmcow/cli/human.hpp"
+
+namespace vmcow::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using measure::WhatIf;
+using measure::WhatIfBlock;
+
+template <class Value>
+Json or_null(const std::optional<Value>& value) {
+    return value ? Json(*value) : Json();
+}
+
+std::string block_size(std::uint64_t bytes) {
+    if (bytes >= (1 << 20)) return fmt::format("{} MiB", bytes >> 20);
+    if (bytes >= (1 << 10)) return fmt::format("{} KiB", bytes >> 10);
+    return fmt::format("{} B", bytes);
+}
+
+std::string real_bytes(double bytes) { return human_bytes(static_cast<std::uint64_t>(std::llround(bytes))); }
+
+/// What the model says, with its deviation in percent: in bytes the two would have different units.
+std::string model(const WhatIfBlock& block) {
+    if (!block.expected_bytes) return "?";
+    const std::string bytes = real_bytes(*block.expected_bytes);
+    if (!block.sigma_bytes) return bytes + " ± ?";
+    if (*block.sigma_bytes <= 0 || *block.expected_bytes <= 0) return bytes + " exactly";
+    return fmt::format("{} ± {:.2g} %", bytes, 100 * *block.sigma_bytes / *block.expected_bytes);
+}
+
+}  // namespace
+
+Json what_if_json(const WhatIf& what_if) {
+    Json blocks = Json::array();
+    for (const WhatIfBlock& block : what_if.blocks) {
+        blocks.push_back({{"block_bytes", block.block_bytes},
+                          {"copied_bytes", block.copied_bytes},
+                          {"amplification", or_null(block.amplification)},
+                          {"overhead_bytes", block.overhead_bytes},
+                          {"total_bytes", block.total_bytes()},
+                          {"expected_bytes", or_null(block.expected_bytes)},
+                          {"sigma_bytes", or_null(block.sigma_bytes)},
+                          {"children_copied_bytes", or_null(block.children_copied_bytes)}});
+    }
+    return blocks;
+}
+
+Json best_block_json(const WhatIf& what_if) { return or_null(what_if.best_block_bytes); }
+
+std::string what_if_text(const WhatIf& what_if, std::uint64_t children) {
+    std::string text = fmt::format("  {:>9}  {:>11}  {:>9}  {:>11}  {:>11}  {:<24}", "block", "copied", "amplif.",
+                                   "table", "together", "model of copied");
+    if (children > 1) text += fmt::format("  {:>13}", fmt::format("{} children", children));
+    text += '\n';
+    for (const WhatIfBlock& block : what_if.blocks) {
+        const bool best = what_if.best_block_bytes == block.block_bytes;
+        text += fmt::format("{} {:>9}  {:>11}  {:>9}  {:>11}  {:>11}  {:<24}", best ? '*' : ' ',
+                            block_size(block.block_bytes), human_bytes(block.copied_bytes),
+                            block.amplification ? fmt::format("{:.4g}", *block.amplification) : "?",
+                            human_bytes(block.overhead_bytes), human_bytes(block.total_bytes()), model(block));
+        if (block.children_copied_bytes) text += fmt::format("  {:>13}", human_bytes(*block.children_copied_bytes));
+        while (text.back() == ' ') text.pop_back();
+        text += '\n';
+    }
+    if (what_if.best_block_bytes) {
+        text += fmt::format("* the least together{}; the table that finds blocks is copied in pieces of 512 pointers\n",
+                            children > 1 ? fmt::format(", for {} children", children) : "");
+    }
+    return text;
+}
+
+}  // namespace vmcow::cli
