@@ -116,7 +116,9 @@ TEST(MeasureCommandTest, WhatIfHasEverySizeAndTheBestOne) {
             EXPECT_EQ(block.at("amplification"), report.at("amplification"));
             EXPECT_EQ(block.at("expected_bytes"), report.at("expected").at("copied_pages").get<double>() * 4096);
         }
-        if (block.at("block_bytes") == report.at("best_block_bytes")) EXPECT_EQ(block.at("total_bytes"), least);
+        if (block.at("block_bytes") == report.at("best_block_bytes")) {
+            EXPECT_EQ(block.at("total_bytes"), least);
+        }
     }
     EXPECT_EQ(blocks.front().at("block_bytes"), 4);
     EXPECT_EQ(blocks.back().at("block_bytes"), 2 << 20);
@@ -138,7 +140,9 @@ TEST(MeasureCommandTest, ChildrenAddUp) {
                                                                   report.at("page_table_bytes").get<std::uint64_t>());
     for (const json& block : report.at("what_if")) {
         EXPECT_GE(block.at("children_copied_bytes"), block.at("copied_bytes"));
-        if (block.at("block_bytes") == 4096) EXPECT_EQ(block.at("children_copied_bytes"), report.at("copied_bytes"));
+        if (block.at("block_bytes") == 4096) {
+            EXPECT_EQ(block.at("children_copied_bytes"), report.at("copied_bytes"));
+        }
     }
     const CommandResult table = measure({"--size", "4M", "--writes", "300", "--children", "3"});
     EXPECT_NE(table.out.find("in each of 3 children at once"), std::string::npos) << table.out;
