@@ -215,9 +215,9 @@ TEST(MeasureCommandTest, WrongTraceIsAUsageErrorThatNamesThePlace) {
     complain(std::string("\0\1", 2), "not a trace");
     complain("0,8\n5000,8\n", "write 2 of the trace ends at 5008, behind the image of 4096", {"--size", "4K"});
     complain("0,8\n", "2 writes are more than the 1 of the trace", {"--writes", "2"});
-    complain("0,8\n", "--trace excludes --pattern", {"--pattern", "zipf"});
-    complain("0,8\n", "--trace excludes --write-bytes", {"--write-bytes", "8"});
-    complain("0,8\n", "--trace excludes --aligned", {"--aligned"});
+    complain("0,8\n", "--pattern excludes --trace", {"--pattern", "zipf"});
+    complain("0,8\n", "--write-bytes excludes --trace", {"--write-bytes", "8"});
+    complain("0,8\n", "--aligned excludes --trace", {"--aligned"});
     expect_complaint(measure({"--trace", folder / "none"}), 1, "No such file or directory");
 }
 
@@ -293,7 +293,7 @@ TEST(MeasureCommandTest, WrongCommandLineIsAUsageErrorThatNamesTheThing) {
         {{"--children", "2", "--levels", "2"}, "--children and --levels cannot be measured together"},
         {{"--children", "2", "--resident"}, "--children and --resident"},
         {{"--levels", "2", "--writes", "1,2"}, "--levels and several --writes"},
-        {{"--huge-pages", "--small-pages"}, "--huge-pages excludes --small-pages"},
+        {{"--huge-pages", "--small-pages"}, "--small-pages excludes --huge-pages"},
         {{"--huge-pages", "--size", "1M"}, "less than 2 MiB"},
         {{"--budget", "copied=lots"}, "--budget: 'lots'"},
         {{"--budget", "pages=3"}, "--budget: 'pages'"},

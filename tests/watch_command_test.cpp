@@ -230,7 +230,7 @@ TEST(WatchCommandTest, BudgetThatIsExceededIsTheStatus) {
     };
     EXPECT_EQ(run("copied=1G").end, (ChildEnd{0, 0}));
     expect_complaint(run("copied=64K"), 1, "copied");
-    expect_complaint(run("copied=x"), 2, "copied");
+    expect_complaint(run("copied=x"), 2, "--budget: 'x' is not a size");
 }
 
 TEST(WatchCommandTest, PageHoldsTheWatch) {

@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/watch_actors.hpp"
@@ -374,7 +376,12 @@ TEST_P(WatchFamilyTest, WhereNothingHappensNoPageIsLookedAt) {
     family_.emplace(options);
     family_->add(actors_->pid(0));
     actors_->write(1, 0, 33);
-    for (int i = 0; i < 8; ++i) look();
+    look();
+    // A loaded machine has the process take its last faults of its own late.
+    for (int i = 0; i < 400 && family_->cost().quiet_looks == 0; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+        look();
+    }
     EXPECT_EQ(counts(1).copied, 33U);
     const std::uint64_t quiet = family_->cost().quiet_looks;
     EXPECT_GE(quiet, 1U);
