@@ -25,12 +25,12 @@ public:
     template <class U>
     KeepingAllocator(const KeepingAllocator<U>&) noexcept {}  // NOLINT(google-explicit-constructor): converts
     [[nodiscard]] T* allocate(std::size_t count) {
-        if (kept_ && kept_count_ == count) return kept_.release();
+        if (kept && kept_count == count) return kept.release();
         return static_cast<T*>(::operator new(count * sizeof(T)));
     }
     void deallocate(T* memory, std::size_t count) noexcept {
-        kept_.reset(memory);
-        kept_count_ = count;
+        kept.reset(memory);
+        kept_count = count;
     }
     template <class U>
     bool operator==(const KeepingAllocator<U>&) const noexcept {
@@ -41,8 +41,8 @@ private:
     struct Delete {
         void operator()(T* memory) const noexcept { ::operator delete(memory); }
     };
-    static inline std::unique_ptr<T, Delete> kept_;
-    static inline std::size_t kept_count_ = 0;
+    static inline std::unique_ptr<T, Delete> kept;
+    static inline std::size_t kept_count = 0;
 };
 using KeepingList = vmcow::heap::list<std::uint64_t, vmcow::heap::Options{}, KeepingAllocator<std::uint64_t>>;
 

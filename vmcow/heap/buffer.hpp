@@ -92,6 +92,8 @@ public:
         }
         return *this;
     }
+    // Where it could throw, it is not noexcept.
+    // NOLINTNEXTLINE(bugprone-exception-escape)
     Buffer& operator=(Buffer&& other) noexcept(Traits::propagate_on_container_move_assignment::value ||
                                                Traits::is_always_equal::value) {
         if (this == &other) return *this;

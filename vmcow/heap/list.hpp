@@ -64,6 +64,7 @@ public:
     list(list&&) noexcept = default;
     list(list&& other, const Allocator& allocator) : buffer_(std::move(other.buffer_), allocator) {}
     list& operator=(const list&) = default;
+    // NOLINTNEXTLINE(bugprone-exception-escape): as the buffer's.
     list& operator=(list&&) noexcept(std::is_nothrow_move_assignable_v<Buffer>) = default;
     ~list() = default;
     void swap(list& other) { buffer_.swap(other.buffer_); }
