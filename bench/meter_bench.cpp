@@ -1,6 +1,7 @@
 // What does it cost to watch a process, beside reading its smaps, and what does it cost the process?
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,9 +16,11 @@
 
 #include "bench/bench_main.hpp"
 #include "bench/bench_support.hpp"
+#include "vmcow/measure/fault_sampler.hpp"
 #include "vmcow/measure/process_family.hpp"
 #include "vmcow/measure/random.hpp"
 #include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/perf_events.hpp"
 
 namespace {
 
@@ -183,6 +186,81 @@ void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched
     });
 }
 
+/// A process that forks children which do nothing, and copies its memory page by page beside each: all it does is copy
+/// on write, so it has as many page faults as it can have.
+class Copier {
+public:
+    explicit Copier(std::size_t bytes)
+        : copies_(new (map_shared(sizeof(std::atomic<std::uint64_t>))) std::atomic<std::uint64_t>(0)) {
+        pid_ = ::fork();
+        if (pid_ < 0) die("fork");
+        if (pid_ == 0) copy(std::min(bytes, kMostBytes));
+        while (*copies_ == 0) ::usleep(1000);
+    }
+    ~Copier() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+        ::munmap(copies_, sizeof(*copies_));
+    }
+    Copier(const Copier&) = delete;
+    Copier& operator=(const Copier&) = delete;
+
+    [[nodiscard]] pid_t pid() const { return pid_; }
+    [[nodiscard]] double copies() const { return static_cast<double>(*copies_); }
+
+private:
+    static constexpr std::size_t kMostBytes = std::size_t{64} << 20;
+
+    [[noreturn]] void copy(std::size_t bytes) const {
+        auto* const memory = static_cast<std::byte*>(map_private(bytes));
+        std::memset(memory, bench::kFilled, bytes);
+        for (;;) {
+            const pid_t sharer = ::fork();
+            if (sharer == 0) {
+                ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;) ::pause();
+            }
+            for (std::size_t page = 0; page < bytes / kPageBytes; ++page) {
+                memory[page * kPageBytes] = std::byte{2};
+                copies_->fetch_add(1, std::memory_order_relaxed);
+            }
+            ::kill(sharer, SIGKILL);
+            ::waitpid(sharer, nullptr, 0);
+        }
+    }
+
+    std::atomic<std::uint64_t>* copies_;
+    pid_t pid_ = -1;
+};
+
+/// What the copier loses while its faults are samples, beside as long a time right before: 1 and the share lost.
+void copies(benchmark::State& state, bool& warm, std::size_t bytes, bool sampled) {
+    constexpr int kDrains = 4;
+    constexpr useconds_t kBetweenDrains = 50'000;  // as often as a command takes in samples when there are many
+    const Copier copier(bytes);
+    std::uint64_t seen = 0;
+    bench::measure(state, warm, [&] {
+        const auto rate = [&](const auto& drain) {
+            const double before = copier.copies();
+            const double seconds = seconds_of([&] {
+                for (int i = 0; i < kDrains; ++i) {
+                    ::usleep(kBetweenDrains);
+                    drain();
+                }
+            });
+            return (copier.copies() - before) / seconds;
+        };
+        const double alone = rate([] {});
+        if (!sampled) return 2 - rate([] {}) / alone;
+        vmcow::measure::FaultSampler sampler({.events = {.period = 0}});
+        if (sampler.follow(copier.pid()) != 0) die("perf_event_open");
+        const double beside = rate([&] { sampler.drain(); });
+        seen += sampler.counts().seen;
+        return 2 - beside / alone;
+    });
+    if (sampled && seen == 0) die("no samples");
+}
+
 void add_rows(const BenchSizes& sizes) {
     const std::size_t bytes = sizes.value_bytes;
     using State = benchmark::State;
@@ -192,6 +270,12 @@ void add_rows(const BenchSizes& sizes) {
                    [=](State& state, bool& warm) { look(state, warm, bytes, true); });
     bench::add_row("raw/writes", sizes, 51, [=](State& state, bool& warm) { writes(state, warm, bytes, false); });
     bench::add_row("watched/writes", sizes, 51, [=](State& state, bool& warm) { writes(state, warm, bytes, true); });
+    if (const int error = vmcow::sys::perf_faults_error(); error != 0) {
+        std::fprintf(stderr, "meter_bench: no row of samples: perf events are refused: %s\n", std::strerror(error));
+        return;
+    }
+    bench::add_row("raw/copies", sizes, 25, [=](State& state, bool& warm) { copies(state, warm, bytes, false); });
+    bench::add_row("stacks/copies", sizes, 25, [=](State& state, bool& warm) { copies(state, warm, bytes, true); });
 }
 
 }  // namespace
