@@ -10,6 +10,7 @@
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/human.hpp"
 #include "vmcow/cli/watch_stacks.hpp"
+#include "vmcow/cli/what_if_output.hpp"
 #include "vmcow/sys/fd.hpp"
 
 namespace vmcow::cli {
@@ -199,6 +200,7 @@ std::string summary_of(const WatchReport& report) {
         }
         for (const std::string& line : mapping_lines(last, kMappingsShown)) text += line + "\n";
     }
+    if (report.what_if && report.what_if->best_block_bytes) text += best_block_text(*report.what_if);
     if (report.functions) {
         for (const std::string& line : function_lines(*report.functions, kFunctionsShown)) text += line + "\n";
     }

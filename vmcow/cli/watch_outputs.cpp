@@ -28,6 +28,10 @@ sys::UniqueFd open_stream(const std::string& path) {
     return copy;
 }
 
+void add(std::optional<measure::BlockCounts>& sum, const std::optional<measure::BlockCounts>& more) {
+    if (more) sum = sum.value_or(measure::BlockCounts()) += *more;
+}
+
 void write(const sys::UniqueFd& fd, const std::string& text, const std::string& path) {
     sys::write_all(fd.get(), std::as_bytes(std::span(text)), path);
 }
@@ -111,10 +115,18 @@ void WatchOutputs::remember_each() {
             if (least == seen_last_.end() || copied(at) < copied(least)) least = at;
         }
         forgotten_ += least->second.process.figures;
+        add(forgotten_blocks_, least->second.process.changed_blocks);
         seen_last_.erase(least);
     }
     all_seen_ = forgotten_;
     for (const auto& [pid, each] : seen_last_) all_seen_ += each.process.figures;
+}
+
+std::optional<measure::WhatIf> WatchOutputs::what_if() const {
+    std::optional<measure::BlockCounts> blocks = forgotten_blocks_;
+    for (const auto& [pid, each] : seen_last_) add(blocks, each.process.changed_blocks);
+    if (!blocks) return std::nullopt;
+    return measure::what_if(*blocks, blocks->changed_bytes());
 }
 
 std::vector<EndedProcess> WatchOutputs::ended() const {

@@ -46,6 +46,8 @@ public:
     [[nodiscard]] std::vector<EndedProcess> ended() const;
     /// The sum of what each process had when it was seen last, also of those that have ended.
     [[nodiscard]] const measure::PageFigures& all_seen() const noexcept { return all_seen_; }
+    /// What would have been copied in blocks of other sizes, of the same processes; nothing where no page was compared.
+    [[nodiscard]] std::optional<measure::WhatIf> what_if() const;
     /// Writes what is written at the end. Every file is tried: a full disk under one must not cost the others.
     /// Throws: std::system_error -- the first failure, also one from before.
     void finish(const WatchReport& report);
@@ -72,6 +74,7 @@ private:
     std::optional<measure::FamilySample> last_;
     measure::PageFigures all_seen_;
     measure::PageFigures forgotten_;           ///< of ended processes that are not kept
+    std::optional<measure::BlockCounts> forgotten_blocks_;
     std::map<pid_t, EndedProcess> seen_last_;  ///< of each process, also while it is there
     std::size_t mappings_kept_ = 0;
     std::uint64_t seen_ = 0;

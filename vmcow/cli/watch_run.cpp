@@ -265,6 +265,7 @@ WatchReport Watch::report() {
                        .samples = outputs_.samples(),
                        .ended = outputs_.ended(),
                        .heat = outputs_.heat(),
+                       .what_if = outputs_.what_if(),
                        .outlook = forecast_.outlook(),
                        .cost = cost(),
                        .notes = notes()};

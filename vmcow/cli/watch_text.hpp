@@ -9,6 +9,7 @@
 #include "vmcow/measure/forecast.hpp"
 #include "vmcow/measure/heat_map.hpp"
 #include "vmcow/measure/watch_sample.hpp"
+#include "vmcow/measure/what_if.hpp"
 
 namespace vmcow::cli {
 
@@ -36,6 +37,7 @@ struct WatchReport {
     std::vector<measure::FamilySample> samples;  ///< some of them, evenly spread, and the last
     std::vector<EndedProcess> ended;
     std::vector<measure::HeatMap::Range> heat;
+    std::optional<measure::WhatIf> what_if;  ///< where pages were compared
     measure::Outlook outlook;
     WatchCost cost;
     std::vector<std::string> notes;

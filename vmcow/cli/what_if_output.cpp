@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "vmcow/cli/human.hpp"
@@ -74,6 +75,20 @@ std::string what_if_text(const WhatIf& what_if, std::uint64_t children) {
                             children > 1 ? fmt::format(", for {} children", children) : "");
     }
     return text;
+}
+
+std::string best_block_text(const WhatIf& what_if) {
+    const auto with = [&](std::uint64_t block_bytes) {
+        const auto& blocks = what_if.blocks;
+        return std::find_if(blocks.begin(), blocks.end(),
+                            [&](const WhatIfBlock& block) { return block.block_bytes == block_bytes; });
+    };
+    const auto best = with(*what_if.best_block_bytes);
+    const auto page = with(kPageBytes);
+    return fmt::format("what if: blocks of {} would have copied the least, {} and {} of tables; pages {} and {}\n",
+                       block_size(best->block_bytes), human_bytes(best->copied_bytes),
+                       human_bytes(best->overhead_bytes), human_bytes(page->copied_bytes),
+                       human_bytes(page->overhead_bytes));
 }
 
 }  // namespace vmcow::cli

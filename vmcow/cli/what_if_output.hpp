@@ -14,4 +14,7 @@ namespace vmcow::cli {
 /// The blocks as a table, the best one marked. `children`: how many there are, for the heading of their column.
 [[nodiscard]] std::string what_if_text(const measure::WhatIf& what_if, std::uint64_t children = 1);
 
+/// A line that sets the best block beside the page. Pre: something has changed.
+[[nodiscard]] std::string best_block_text(const measure::WhatIf& what_if);
+
 }  // namespace vmcow::cli

@@ -45,8 +45,8 @@ sys::UniqueFd file_of(const sys::ProcessMapping& mapping) {
 class Comparison {
 public:
     Comparison(const sys::ProcessMemory& own, const sys::ProcessMemory* relative, const sys::ProcessMapping& mapping,
-               ChangeRecord* record)
-        : own_(own), relative_(relative), mapping_(mapping), record_(record) {}
+               ChangedBlocks& blocks, ChangeRecord* record)
+        : own_(own), relative_(relative), mapping_(mapping), blocks_(blocks), record_(record) {}
 
     void add(std::uint64_t page, bool of_file) {
         if (!pages_.empty() && (page != end_ || of_file != of_file_ || pages_.size() == kBatchPages)) flush();
@@ -68,9 +68,9 @@ public:
         for (std::size_t at = 0; at + kPageBytes <= got; at += kPageBytes) {
             const std::uint64_t differing = differing_bytes(mine_.data() + at, theirs_.data() + at);
             changes_ += {{1}, {differing == 0 ? 1u : 0u}, differing};
-            if (differing > 0 && record_ != nullptr) {
-                record_->add(address + at, mine_.data() + at, theirs_.data() + at);
-            }
+            if (differing == 0) continue;
+            blocks_.add_page(address + at, mine_.data() + at, theirs_.data() + at);
+            if (record_ != nullptr) record_->add(address + at, mine_.data() + at, theirs_.data() + at);
         }
         pages_.clear();
     }
@@ -97,6 +97,7 @@ private:
     const sys::ProcessMemory& own_;
     const sys::ProcessMemory* relative_;
     const sys::ProcessMapping& mapping_;
+    ChangedBlocks& blocks_;
     ChangeRecord* record_;
     std::optional<sys::UniqueFd> file_;
     std::vector<std::uint64_t> pages_;
@@ -140,11 +141,12 @@ void compare_copied(const WatchedProcess& process, const WatchedProcess* relativ
     if (!own) return;
     const auto relatives = memory_of(relative);
     bool whole = true;
+    ChangedBlocks blocks;
     auto mapping = process.mappings().begin();
     for (MappingSample& each : sample.mappings) {
         if (each.figures.copied.value == 0) continue;
         while (mapping->start != each.start) ++mapping;
-        Comparison comparison(*own, relatives ? &*relatives : nullptr, *mapping, record);
+        Comparison comparison(*own, relatives ? &*relatives : nullptr, *mapping, blocks, record);
         gather(process, relative, *mapping, comparison);
         whole = whole && comparison.is_whole();
         const PageChanges& changes = comparison.changes();
@@ -156,6 +158,7 @@ void compare_copied(const WatchedProcess& process, const WatchedProcess* relativ
         each.figures += found;
         sample.figures += found;
     }
+    if (sample.figures.compared) sample.changed_blocks = blocks.counts();
     if (record != nullptr) record->end(process.pid(), whole, relatives.has_value());
 }
 
