@@ -56,6 +56,13 @@ std::vector<WatchedProcess> processes_of(const std::vector<ReportJson>& samples)
     return processes;
 }
 
+/// What a sibling has in its own `key`, too: of a page that their parent has copied for itself.
+double counted_by_sibling(const ReportJson& sample, std::string_view key) {
+    const double pages = number_of(sample, "copied_with_sibling_pages").value_or(0);
+    if (key == "copied_bytes") return pages * kPage;
+    return key == "copied_pages" || key == "copied_by_parent_pages" ? pages : 0;
+}
+
 /// What `key` sums up to at each moment over `processes`, as far as it is known.
 std::map<double, Value> sums_of(const WatchedProcess* begin, const WatchedProcess* end, const char* key) {
     std::map<double, Value> sums;
@@ -63,7 +70,7 @@ std::map<double, Value> sums_of(const WatchedProcess* begin, const WatchedProces
         for (const ReportJson* sample : process->samples) {
             Value& sum = sums[elapsed_of(*sample)];
             const Value value = number_of(*sample, key);
-            if (value) sum = sum.value_or(0) + *value;
+            if (value) sum = sum.value_or(0) + *value - counted_by_sibling(*sample, key);
         }
     }
     return sums;

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "vmcow/cli/what_if_output.hpp"
+
 namespace vmcow::cli {
 namespace {
 
@@ -29,6 +31,7 @@ void add_figures(Json& object, const PageFigures& figures) {
     object["copied_by_child_pages"] = or_null(figures.known_by_child());
     object["copied_by_parent_pages"] = or_null(figures.known_by_parent());
     object["copied_by_unknown_pages"] = figures.copied_by_unknown.value;
+    object["copied_with_sibling_pages"] = figures.copied_with_sibling.value;
     object["copied_early_pages"] = figures.copied_early.value;
     object["new_bytes"] = figures.new_bytes;
     object["swapped_bytes"] = figures.swapped_bytes;
@@ -233,6 +236,10 @@ std::string json_of(const WatchReport& report) {
         document["functions"] = report.functions ? functions_array(*report.functions) : Json();
     }
     document["heat"] = std::move(heat);
+    if (report.what_if) {
+        document["what_if"] = what_if_json(*report.what_if);
+        document["best_block_bytes"] = best_block_json(*report.what_if);
+    }
     const measure::Outlook& outlook = report.outlook;
     document["forecast"] = {{"limit_bytes", or_null(outlook.limit_bytes)},
                             {"limit_source", outlook.limit_source.empty() ? Json() : Json(outlook.limit_source)},

@@ -34,6 +34,7 @@ PageFigures& PageFigures::operator+=(const PageFigures& other) noexcept {
     copied_by_child += other.copied_by_child;
     copied_by_parent += other.copied_by_parent;
     copied_by_unknown += other.copied_by_unknown;
+    copied_with_sibling += other.copied_with_sibling;
     copied_early += other.copied_early;
     new_bytes += other.new_bytes;
     swapped_bytes += other.swapped_bytes;
@@ -41,6 +42,18 @@ PageFigures& PageFigures::operator+=(const PageFigures& other) noexcept {
     add(identical, other.identical);
     add(changed_bytes, other.changed_bytes);
     return *this;
+}
+
+void PageFigures::add_process(const PageFigures& other) noexcept {
+    PageFigures once = other;
+    once.copied = once.copied - std::min(once.copied, other.copied_with_sibling);
+    // Whose writer is unknown goes last: that one would be the parent, too.
+    const PageCount by_parent = std::min(once.copied_by_parent, other.copied_with_sibling);
+    once.copied_by_parent = once.copied_by_parent - by_parent;
+    once.copied_by_unknown =
+        once.copied_by_unknown - std::min(once.copied_by_unknown, other.copied_with_sibling - by_parent);
+    once.copied_early = std::min(once.copied_early, once.copied);
+    *this += once;
 }
 
 void ProcessSample::keep_most_copied(std::size_t most) {

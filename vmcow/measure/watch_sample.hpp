@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "vmcow/measure/what_if.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::measure {
@@ -23,6 +24,9 @@ struct PageFigures {
     PageCount copied_by_child = {};
     PageCount copied_by_parent = {};
     PageCount copied_by_unknown = {};
+    /// Of these, pages of which a sibling counts the same copy: the parent has made one, and both still share the page
+    /// that it has left. In a sum over processes they count once (`add_process`).
+    PageCount copied_with_sibling = {};
     PageCount copied_early = {};  ///< of these, those that were no longer shared at the first look (PageLineage::early)
     std::uint64_t new_bytes = 0;  ///< allocated since the fork, since exec, or since the first look
     std::uint64_t swapped_bytes = 0;
@@ -41,6 +45,8 @@ struct PageFigures {
     [[nodiscard]] std::optional<std::uint64_t> known_by_child() const noexcept;
 
     PageFigures& operator+=(const PageFigures& other) noexcept;
+    /// The same sum, where `other` is what another process has: a copy that both count goes in once.
+    void add_process(const PageFigures& other) noexcept;
 };
 
 struct MappingSample {
@@ -65,6 +71,7 @@ struct ProcessSample {
     std::vector<ChunkCopies> copies;      ///< where there are any, ascending
     std::vector<MappingSample> mappings;  ///< those that have a page in memory or in swap, ascending
     std::size_t mappings_left_out = 0;
+    std::optional<BlockCounts> changed_blocks;  ///< of the pages that were compared; nothing where none were
 
     /// Leaves at most `most` mappings: those with the most copies, then those with most in memory.
     void keep_most_copied(std::size_t most);
@@ -75,7 +82,7 @@ struct FamilySample {
     double time = 0;     ///< seconds since 1970
     double elapsed = 0;  ///< seconds since the watch began
     std::vector<ProcessSample> processes;
-    PageFigures total;  ///< the sum of what each has; a page that several share is resident in each
+    PageFigures total;  ///< the sum of what each has (`add_process`); a page that several share is resident in each
 };
 
 }  // namespace vmcow::measure
