@@ -153,6 +153,14 @@ void Actors::act(const Order& order) {
         case Deed::unmap:
             ::munmap(first, order.count * kPageBytes);
             break;
+        case Deed::reap:
+            check(::wait(nullptr) > 0, "wait");
+            break;
+        case Deed::seal:
+            for (std::size_t i = 0; i < order.count; ++i) {
+                check(::mprotect(first + i * order.step * kPageBytes, kPageBytes, PROT_READ) == 0, "mprotect");
+            }
+            break;
         default:
             touch(order);
     }

@@ -34,9 +34,11 @@ public:
         fill,     ///< all bytes of each page chosen
         read,
         drop,   ///< gives the pages back: MADV_DONTNEED
+        seal,   ///< makes each page chosen read-only: a mapping of its own, if its neighbours are not
         unmap,  ///< from the first page chosen on, as many as there are
         fork,   ///< actor number `value`
         leave,  ///< ends
+        reap,   ///< waits for a child that has ended
         run,    ///< executes another program: sleep
     };
     struct Order {

@@ -148,6 +148,20 @@ TEST(WatchCommandTest, SampleHasAllFields) {
     EXPECT_EQ(report.at("samples").size(), lines.size());
     EXPECT_GE(report.at("cost").at("scans"), 2);
     EXPECT_GT(report.at("cost").at("scan_seconds"), 0.0);
+    // Pages of the kernel's are blocks like others: what was compared and differs.
+    std::uint64_t differing = 0;
+    for (const json& sample : report.at("samples")) {
+        if (sample.at("time") != child.at("time") || sample.at("compared_pages").is_null()) continue;
+        differing +=
+            sample.at("compared_pages").get<std::uint64_t>() - sample.at("identical_pages").get<std::uint64_t>();
+    }
+    EXPECT_GE(differing, 16U);
+    for (const json& block : report.at("what_if")) {
+        if (block.at("block_bytes") == 4096) {
+            EXPECT_EQ(block.at("copied_bytes"), differing * 4096);
+        }
+    }
+    EXPECT_LT(report.at("best_block_bytes"), 4096);
     std::uint64_t hot = 0;
     for (const json& range : report.at("heat")) {
         EXPECT_EQ(range.at("times").size(), range.at("copied_pages").size());

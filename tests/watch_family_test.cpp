@@ -226,6 +226,35 @@ TEST_P(WatchFamilyTest, AThirdProcessThatStillSharesTellsWhoWrote) {
     EXPECT_EQ(counts(2), (Counts{.shared = kPages - 10, .copied = 10, .by_parent = 10}));
 }
 
+TEST_P(WatchFamilyTest, InTheSumACopyOfTheParentsCountsOnce) {
+    begin(kPages);
+    look();
+    for (const std::size_t child : {1U, 2U, 3U}) actors_->fork(0, child);
+    look();
+    actors_->write(0, 0, 10);
+    actors_->write(1, 50, 20);
+    look();
+    look();
+    for (const std::size_t child : {1U, 2U, 3U}) EXPECT_EQ(counts(child).by_parent, 10U);
+    EXPECT_EQ(figures(1).copied_with_sibling.value, 0U);
+    EXPECT_EQ(figures(2).copied_with_sibling.value, 10U);
+    EXPECT_EQ(figures(3).copied_with_sibling.value, 10U);
+    PageFigures sum;
+    for (const std::size_t child : {1U, 2U, 3U}) sum.add_process(figures(child));
+    EXPECT_EQ(sum.copied.value, 30U);
+    EXPECT_EQ(sum.copied_by_parent.value, 10U);
+    EXPECT_EQ(sum.copied_by_child.value, 20U);
+    std::uint64_t each = 0;
+    for (const ProcessSample& one : sample_.processes) each += one.figures.copied.value;
+    EXPECT_LE(sample_.total.copied.value, each - 20);
+    // What the parent has left to one alone is the other's copy, and no longer in common.
+    actors_->tell(2, {Deed::leave, 0, 0, 1, 0, 0});
+    actors_->write(3, 0, 5);
+    look();
+    look();
+    EXPECT_EQ(figures(1).copied_with_sibling.value + figures(3).copied_with_sibling.value, 5U);
+}
+
 TEST_P(WatchFamilyTest, ChildrenOfChildrenCountAgainstTheirOwnParent) {
     begin(kPages);
     look();

@@ -89,16 +89,17 @@ void add_outputs(CLI::App& verb, WatchOutputOptions& options) {
 constexpr const char* kFooter =
     "Of each process, by mapping and in sum: what is in memory; what is still shared with the process that it was\n"
     "forked from; what has been copied since, because one of the two wrote to it, and which one; what was allocated\n"
-    "since; what is swapped out. No privilege is needed for one's own processes; with CAP_SYS_ADMIN the writer of "
-    "each\n"
-    "copy is known, else often. A table on a terminal, else a line for each sample.\n\n"
+    "since; what is swapped out. A page that a process has copied for itself counts in each child that still has the\n"
+    "old one, and in the sum of all once. No privilege is needed for one's own processes; with CAP_SYS_ADMIN the "
+    "writer\n"
+    "of each copy is known, else often. A table on a terminal, else a line for each sample.\n\n"
     "With a program behind --, all that it forks is watched too. Ctrl-C, SIGTERM, SIGHUP and --for end the watch, and\n"
     "with it the program: SIGTERM, and SIGKILL two seconds later.\n\n"
-    "Exit status: 0 when the watch is over, however it ended; 1 where a process named could not be watched or a "
-    "report\n"
-    "not written; 2 for a wrong command line; 77 without /proc/PID/pagemap. With a program its own status, or 128 + "
-    "the\n"
-    "signal that ended it or the watch; 0 if --for ended it; 1 if it could not be started.\n\n"
+    "Exit status: 0 when the watch is over, however it ended; 1 where a process named could not be watched, a report\n"
+    "not written or the budget exceeded; 2 for a wrong command line; 77 without /proc/PID/pagemap, and at the end of "
+    "a\n"
+    "watch with --stacks whose page faults could not be sampled. With a program its own status, or 128 + the signal\n"
+    "that ended it or the watch; 0 if --for ended it; 1 if it could not be started.\n\n"
     "Example: vmcow watch $(pidof redis-server) --tree --interval 500ms --for 1m --bytes --json redis.json";
 
 }  // namespace

@@ -73,7 +73,7 @@ private:
     std::vector<measure::FamilySample> kept_;
     std::optional<measure::FamilySample> last_;
     measure::PageFigures all_seen_;
-    measure::PageFigures forgotten_;           ///< of ended processes that are not kept
+    measure::PageFigures forgotten_;  ///< of ended processes that are not kept
     std::optional<measure::BlockCounts> forgotten_blocks_;
     std::map<pid_t, EndedProcess> seen_last_;  ///< of each process, also while it is there
     std::size_t mappings_kept_ = 0;

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "vmcow/measure/sibling_copies.hpp"
+
 namespace vmcow::measure {
 namespace {
 
@@ -130,6 +132,40 @@ void ProcessFamily::take_in_relatives(std::map<pid_t, ProcessStat>& stats) {
     }
 }
 
+void ProcessFamily::count_unseen_children(const std::map<pid_t, ProcessStat>& stats) {
+    if (!options_.tree) return;
+    const auto stat_of = [&](pid_t pid) {
+        const auto found = stats.find(pid);
+        return found == stats.end() || found->second.state == 'Z' || found->second.state == 'X' ? nullptr
+                                                                                                : &found->second;
+    };
+    for (const auto& [pid, member] : members_) {
+        const auto parent = members_.find(member.relative);
+        if (parent != members_.end() && stat_of(pid) == nullptr) ++parent->second.known_children_ended;
+    }
+    for (auto& [pid, member] : members_) {
+        const ProcessStat* const now = stat_of(pid);
+        if (now == nullptr || now->start_ticks != member.process->stat().start_ticks) continue;
+        const std::uint64_t before = member.process->stat().children_page_faults;
+        if (!member.shown || now->children_page_faults <= before) continue;
+        if (member.known_children_ended > 0) {
+            --member.known_children_ended;
+        } else {
+            unseen_faults_ += now->children_page_faults - before;
+        }
+    }
+}
+
+std::vector<std::string> ProcessFamily::notes() const {
+    std::vector<std::string> notes = notes_;
+    if (unseen_faults_ > 0) {
+        notes.push_back(fmt::format(
+            "children came and went between two looks, with {} page faults: what they copied is not among the figures",
+            unseen_faults_));
+    }
+    return notes;
+}
+
 void ProcessFamily::forget_the_ended(const std::map<pid_t, ProcessStat>& stats) {
     for (auto at = members_.begin(); at != members_.end();) {
         const auto stat = stats.find(at->first);
@@ -222,14 +258,25 @@ void ProcessFamily::look_at_pages(bool thorough) {
         ProcessSample process = member.process->judge(relative, relative != nullptr && relative->seen_before());
         if (!member.shown) continue;
         if (options_.bytes) compare_copied(*member.process, relative, process, options_.record);
-        last_.total += process.figures;
         last_.processes.push_back(std::move(process));
     }
+    count_siblings();
+    for (const ProcessSample& process : last_.processes) last_.total.add_process(process.figures);
+}
+
+void ProcessFamily::count_siblings() {
+    std::map<pid_t, std::vector<CountedProcess>> children;
+    for (ProcessSample& process : last_.processes) {
+        const Member& member = members_.at(process.pid);
+        if (process.has_parent) children[member.relative].push_back({member.process.get(), &process});
+    }
+    for (const auto& [parent, siblings] : children) count_sibling_copies(siblings);
 }
 
 FamilySample ProcessFamily::look(bool thorough) {
     const auto start = std::chrono::steady_clock::now();
     std::map<pid_t, ProcessStat> stats = read_stats();
+    count_unseen_children(stats);
     forget_the_ended(stats);
     take_in_relatives(stats);
     // A page that is written again has no fault, so its bytes are to be compared each time.

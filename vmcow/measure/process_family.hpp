@@ -75,25 +75,29 @@ public:
     /// Those that were looked at and were forked from `pid`.
     [[nodiscard]] std::vector<const WatchedProcess*> children_of(pid_t pid) const;
     /// What could not be looked at, each thing once.
-    [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
+    [[nodiscard]] std::vector<std::string> notes() const;
 
 private:
     struct Member {
         std::unique_ptr<WatchedProcess> process;
         pid_t relative = 0;  ///< the process that it was forked from; 0 where that is not known
         bool shown = true;
-        bool looked = false;  ///< at this look
-        bool waits = false;   ///< it shares its parent's memory until it executes a program
+        bool looked = false;                     ///< at this look
+        std::uint64_t known_children_ended = 0;  ///< whose faults it has not been given yet
+        bool waits = false;                      ///< it shares its parent's memory until it executes a program
     };
 
     void take_in_relatives(std::map<pid_t, sys::ProcessStat>& stats);
     void take_in(const sys::ProcessStat& stat, pid_t relative, bool shown, bool all_new);
     void take_in_parent_of(pid_t pid);
     [[nodiscard]] std::map<pid_t, sys::ProcessStat> read_stats() const;
+    /// Counts the faults of children that nobody has seen: those with which none of the known ones has ended.
+    void count_unseen_children(const std::map<pid_t, sys::ProcessStat>& stats);
     void forget_the_ended(const std::map<pid_t, sys::ProcessStat>& stats);
     [[nodiscard]] bool is_quiet() const;
     void look_at_pages(bool thorough);
     void look_at(Member& member, bool thorough);
+    void count_siblings();
     [[nodiscard]] std::vector<Member*> children_first();
     [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;
     void note(const std::string& text);
@@ -105,6 +109,7 @@ private:
     std::vector<pid_t> looked_at_;  ///< in the last look at pages
     LookCost cost_;
     std::vector<std::string> notes_;
+    std::uint64_t unseen_faults_ = 0;  ///< of children that came and went between two looks
     std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
 };
 

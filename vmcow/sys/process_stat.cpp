@@ -26,7 +26,9 @@ constexpr std::size_t kState = 3;
 constexpr std::size_t kParent = 4;
 constexpr std::size_t kFlags = 9;
 constexpr std::size_t kMinorFaults = 10;
+constexpr std::size_t kMinorFaultsOfChildren = 11;
 constexpr std::size_t kMajorFaults = 12;
+constexpr std::size_t kMajorFaultsOfChildren = 13;
 constexpr std::size_t kStartTime = 22;
 constexpr std::size_t kLast = 52;
 // Not those of the arguments, which a program may move when it changes its title.
@@ -76,6 +78,8 @@ std::optional<ProcessStat> read_process_stat(pid_t pid) {
     stat.parent = number_of<pid_t>(fields[kParent]);
     stat.kernel_thread = (number_of<std::uint64_t>(fields[kFlags]) & kKernelThread) != 0;
     stat.page_faults = number_of<std::uint64_t>(fields[kMinorFaults]) + number_of<std::uint64_t>(fields[kMajorFaults]);
+    stat.children_page_faults = number_of<std::uint64_t>(fields[kMinorFaultsOfChildren]) +
+                                number_of<std::uint64_t>(fields[kMajorFaultsOfChildren]);
     stat.start_ticks = number_of<std::uint64_t>(fields[kStartTime]);
     for (std::size_t i = 0; i < kPlacement.size(); ++i) {
         stat.placement[i] = number_of<std::uint64_t>(fields[kPlacement[i]]);

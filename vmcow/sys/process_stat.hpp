@@ -18,6 +18,7 @@ struct ProcessStat {
     bool kernel_thread = false;
     std::string command;            ///< at most 15 bytes, whatever the program made of them
     std::uint64_t page_faults = 0;  ///< minor and major ones, of all its threads, also of those that have ended
+    std::uint64_t children_page_faults = 0;  ///< of children that have ended and were waited for, and of theirs
     std::uint64_t start_ticks = 0;  ///< since the machine started: with the number, it names the process for good
     /// Where the program that it runs and its stack were placed. A forked child has its parent's; exec(2) makes new
     /// ones, unless addresses are not randomised and the program is the same. Zeros for who may not ptrace it.
