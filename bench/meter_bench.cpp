@@ -111,18 +111,25 @@ void read_smaps(benchmark::State& state, bool& warm, std::size_t bytes) {
 }
 
 /// Of the process and its parent.
-void look(benchmark::State& state, bool& warm, std::size_t bytes, bool after_write) {
+enum class Look {
+    again,        ///< nothing has happened
+    after_write,  ///< a page was copied; where, page faults tell
+    at_all,       ///< a page was copied; anywhere
+};
+void look(benchmark::State& state, bool& warm, std::size_t bytes, Look kind) {
     const Target target(bytes);
-    vmcow::measure::ProcessFamily family({});
+    vmcow::measure::ProcessFamily family({.follow_faults = kind == Look::after_write});
     family.add(target.pid());
-    for (int i = 0; i < 3; ++i) (void)family.look();
     std::uint64_t copied = 0;
-    bench::measure(state, warm, [&] {
-        if (after_write) target.ask();
+    const auto round = [&] {
+        if (kind != Look::again) target.ask();
         return seconds_of([&] { copied = family.look().total.copied.value; });
-    });
+    };
+    for (int i = 0; i < 5; ++i) round();  // the first looks find everything to be new
+    bench::measure(state, warm, round);
     if (copied < bytes / kPageBytes / kShareCopied) die("look");
     state.counters["copied_pages"] = static_cast<double>(copied);
+    state.counters["guided_looks"] = static_cast<double>(family.cost().guided_looks);
 }
 
 /// A process that writes one byte into pages all over its memory without pause, and counts them.
@@ -168,7 +175,7 @@ private:
 /// changes by more than this. Each look is a whole one, as if it had had page faults.
 void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched) {
     const Writer writer(bytes);
-    vmcow::measure::ProcessFamily family({});
+    vmcow::measure::ProcessFamily family({.follow_faults = true});
     family.add(writer.pid());
     double pause = 0.01;
     bench::measure(state, warm, [&] {
@@ -265,15 +272,19 @@ void add_rows(const BenchSizes& sizes) {
     const std::size_t bytes = sizes.value_bytes;
     using State = benchmark::State;
     bench::add_row("raw/smaps", sizes, 21, [=](State& state, bool& warm) { read_smaps(state, warm, bytes); });
-    bench::add_row("watch/look_again", sizes, 21, [=](State& state, bool& warm) { look(state, warm, bytes, false); });
-    bench::add_row("watch/look_after_write", sizes, 21,
-                   [=](State& state, bool& warm) { look(state, warm, bytes, true); });
+    bench::add_row("watch/look_again", sizes, 21,
+                   [=](State& state, bool& warm) { look(state, warm, bytes, Look::again); });
+    bench::add_row("watch/look_at_all", sizes, 21,
+                   [=](State& state, bool& warm) { look(state, warm, bytes, Look::at_all); });
     bench::add_row("raw/writes", sizes, 51, [=](State& state, bool& warm) { writes(state, warm, bytes, false); });
     bench::add_row("watched/writes", sizes, 51, [=](State& state, bool& warm) { writes(state, warm, bytes, true); });
     if (const int error = vmcow::sys::perf_faults_error(); error != 0) {
-        std::fprintf(stderr, "meter_bench: no row of samples: perf events are refused: %s\n", std::strerror(error));
+        (void)std::fprintf(stderr, "meter_bench: no rows with page faults as perf events, which are refused: %s\n",
+                           std::strerror(error));
         return;
     }
+    bench::add_row("watch/look_after_write", sizes, 21,
+                   [=](State& state, bool& warm) { look(state, warm, bytes, Look::after_write); });
     bench::add_row("raw/copies", sizes, 25, [=](State& state, bool& warm) { copies(state, warm, bytes, false); });
     bench::add_row("stacks/copies", sizes, 25, [=](State& state, bool& warm) { copies(state, warm, bytes, true); });
 }

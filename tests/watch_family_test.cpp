@@ -10,6 +10,7 @@
 #include "tests/watch_actors.hpp"
 #include "vmcow/measure/process_family.hpp"
 #include "vmcow/sys/page_scan.hpp"
+#include "vmcow/sys/perf_events.hpp"
 
 namespace {
 
@@ -28,6 +29,7 @@ constexpr std::size_t kPages = 256;
 struct Way {
     PageScanMethod method;
     bool use_frames;
+    bool follow_faults;  ///< look where page faults were
 };
 
 /// What a look counted of the region, in pages.
@@ -52,6 +54,7 @@ protected:
             GTEST_SKIP() << "PAGEMAP_SCAN is lacking";
         }
         if (GetParam().use_frames && ::geteuid() != 0) GTEST_SKIP() << "CAP_SYS_ADMIN is lacking";
+        if (GetParam().follow_faults && vmcow::sys::perf_faults_error() != 0) GTEST_SKIP() << "perf events are refused";
     }
 
     void begin(std::size_t pages, Actors::Memory memory = Actors::Memory::small_pages) {
@@ -60,7 +63,8 @@ protected:
             vmcow::measure::FamilyOptions{.look = {.method = GetParam().method, .use_frames = GetParam().use_frames},
                                           .tree = true,
                                           .bytes = true,
-                                          .adopter = {}});
+                                          .adopter = {},
+                                          .follow_faults = GetParam().follow_faults});
         family_->add(actors_->pid(0));
     }
 
@@ -98,15 +102,16 @@ protected:
     FamilySample sample_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Ways, WatchFamilyTest,
-                         testing::Values(Way{PageScanMethod::pagemap_scan, true},
-                                         Way{PageScanMethod::pagemap_scan, false},
-                                         Way{PageScanMethod::pagemap_bits, true},
-                                         Way{PageScanMethod::pagemap_bits, false}),
-                         [](const auto& test) {
-                             return std::string(test.param.method == PageScanMethod::pagemap_scan ? "Scan" : "Bits") +
-                                    (test.param.use_frames ? "Frames" : "NoFrames");
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Ways, WatchFamilyTest,
+    testing::Values(Way{PageScanMethod::pagemap_scan, true, false}, Way{PageScanMethod::pagemap_scan, false, false},
+                    Way{PageScanMethod::pagemap_bits, true, false}, Way{PageScanMethod::pagemap_bits, false, false},
+                    Way{PageScanMethod::pagemap_scan, true, true}, Way{PageScanMethod::pagemap_scan, false, true},
+                    Way{PageScanMethod::pagemap_bits, false, true}),
+    [](const auto& test) {
+        return std::string(test.param.method == PageScanMethod::pagemap_scan ? "Scan" : "Bits") +
+               (test.param.use_frames ? "Frames" : "NoFrames") + (test.param.follow_faults ? "Faults" : "");
+    });
 
 TEST_P(WatchFamilyTest, ForkSharesEverythingAndCopiesNothing) {
     begin(kPages);
@@ -422,6 +427,30 @@ TEST_P(WatchFamilyTest, WhereNothingHappensNoPageIsLookedAt) {
 }
 
 // Both were there before anybody looked.
+TEST_P(WatchFamilyTest, WherePageFaultsAreToldOnlyTheirPlacesAreLookedAt) {
+    if (!GetParam().follow_faults) return;
+    begin(kPages);
+    look();
+    actors_->fork(0, 1);
+    // Until both counts of faults agree, and nothing is new any more.
+    for (int i = 0; i < 5; ++i) {
+        actors_->write(0, 200, 1, 1, i);
+        look();
+    }
+    const std::uint64_t before = family_->cost().guided_looks;
+    for (std::size_t i = 1; i <= 8; ++i) {
+        actors_->write(1, 10 * i, 10);
+        look();
+        EXPECT_EQ(counts(1).by_child, 10 * i);
+    }
+    EXPECT_GE(family_->cost().guided_looks, before + 4);
+    // No fault tells of these, but the kernel's counts do.
+    actors_->tell(1, {Deed::drop, 0, 50, 1, 0, 0});
+    actors_->write(1, 150, 1);
+    look();
+    EXPECT_EQ(counts(1).copied, 80U + 2 - 40);
+}
+
 TEST_P(WatchFamilyTest, CopiesFromBeforeTheFirstLookAreCountedAndMarked) {
     begin(kPages);
     actors_->fork(0, 1);

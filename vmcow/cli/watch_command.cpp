@@ -137,6 +137,10 @@ void add_watch_command(CLI::App& app) {
         {"pagemap_scan", sys::PageScanMethod::pagemap_scan},
         {"pagemap", sys::PageScanMethod::pagemap_bits}};
     add_choice(*verb, "--page-scan", options.page_scan, scans, "How pages are found")->default_str("auto");
+    const std::map<std::string, bool> guides = {{"auto", true}, {"off", false}};
+    add_choice(*verb, "--follow-faults", options.follow_faults, guides,
+               "Look only where page faults were, where perf events tell; off: at all pages each time")
+        ->default_str("auto");
     add_budget(*verb, options.budget);
     add_outputs(*verb, options.output);
     verb->footer(kFooter);

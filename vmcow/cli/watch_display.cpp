@@ -142,10 +142,12 @@ std::string percent(const std::optional<double>& share) { return share ? fmt::fo
 
 std::string cost_text(const WatchCost& cost) {
     return fmt::format(
-        "looking: {} looks in {}, the longest {}; {} of the time watched, {} of a processor for this command, {} of "
-        "memory\n",
-        human_count(cost.scans), human_seconds(cost.scan_seconds), human_seconds(cost.longest_scan_seconds),
-        percent(cost.share_of_target), percent(cost.share_of_watcher), human_bytes(cost.memory_bytes));
+        "looking: {} looks in {} ({} quiet, {} only where page faults were), the longest {}; {} of the "
+        "time "
+        "watched, {} of a processor for this command, {} of memory\n",
+        human_count(cost.scans), human_seconds(cost.scan_seconds), human_count(cost.quiet_scans),
+        human_count(cost.guided_scans), human_seconds(cost.longest_scan_seconds), percent(cost.share_of_target),
+        percent(cost.share_of_watcher), human_bytes(cost.memory_bytes));
 }
 
 }  // namespace

@@ -64,7 +64,8 @@ public:
                    .tree = options.tree || !options.program.empty(),
                    .bytes = options.bytes || options.output.record,
                    .record = options.output.record ? &record_ : nullptr,
-                   .adopter = options.program.empty() ? std::nullopt : std::optional(::getpid())}),
+                   .adopter = options.program.empty() ? std::nullopt : std::optional(::getpid()),
+                   .follow_faults = options.follow_faults}),
           forecast_(options.limit_bytes) {
         if (options.stacks.wanted) stacks_.emplace(options.stacks);
     }
@@ -208,6 +209,8 @@ void Watch::end_program() {
 WatchCost Watch::cost() const {
     const measure::LookCost& looks = family_.cost();
     WatchCost cost{.scans = looks.looks,
+                   .quiet_scans = looks.quiet_looks,
+                   .guided_scans = looks.guided_looks,
                    .scan_seconds = looks.seconds,
                    .longest_scan_seconds = looks.longest_seconds,
                    .share_of_watcher = std::nullopt,

@@ -25,6 +25,7 @@ struct WatchOptions {
     std::optional<std::chrono::nanoseconds> duration;
     std::optional<std::uint64_t> limit_bytes;
     std::optional<sys::PageScanMethod> page_scan;
+    bool follow_faults = true;
     WatchStacksOptions stacks;
     Budget budget;  ///< for the sum of all processes as each was seen last
     WatchOutputOptions output;

@@ -249,6 +249,8 @@ std::string json_of(const WatchReport& report) {
                             {"copyable_bytes", outlook.copyable_bytes},
                             {"seconds_left", or_null(outlook.seconds_left)}};
     document["cost"] = {{"scans", report.cost.scans},
+                        {"quiet_scans", report.cost.quiet_scans},
+                        {"guided_scans", report.cost.guided_scans},
                         {"scan_seconds", report.cost.scan_seconds},
                         {"longest_scan_seconds", report.cost.longest_scan_seconds},
                         {"share_of_watcher", or_null(report.cost.share_of_watcher)},

@@ -16,6 +16,8 @@ namespace vmcow::cli {
 /// What looking has cost, over the whole watch.
 struct WatchCost {
     std::uint64_t scans = 0;
+    std::uint64_t quiet_scans = 0;   ///< of these, those in which there was nothing to look at
+    std::uint64_t guided_scans = 0;  ///< of these, those that looked only where page faults were
     double scan_seconds = 0;
     double longest_scan_seconds = 0;
     std::optional<double> share_of_watcher;  ///< processor time of this command ÷ the time it watched

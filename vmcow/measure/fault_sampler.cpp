@@ -1,12 +1,7 @@
 #include "vmcow/measure/fault_sampler.hpp"
 
-#include <dirent.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <charconv>
 #include <limits>
-#include <memory>
 #include <tuple>
 #include <utility>
 
@@ -15,59 +10,19 @@
 namespace vmcow::measure {
 namespace {
 
-constexpr int kMostListings = 8;
 constexpr std::uint32_t kMostLooksMissed = 2;
 
-struct CloseDirectory {
-    void operator()(DIR* directory) const noexcept { ::closedir(directory); }
-};
-
-/// The threads of a process; none of one that has ended.
-std::vector<pid_t> threads_of(pid_t pid) {
-    std::vector<pid_t> threads;
-    const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(("/proc/" + std::to_string(pid) + "/task").c_str()));
-    if (!directory) return threads;
-    while (const dirent* const entry = ::readdir(directory.get())) {
-        const std::string_view name = entry->d_name;
-        pid_t thread = 0;
-        const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), thread);
-        if (error == std::errc{} && end == name.data() + name.size()) threads.push_back(thread);
-    }
-    return threads;
-}
-
 }  // namespace
-
-int FaultSampler::attach_threads(Process& process, pid_t pid, bool& found_new) {
-    found_new = false;
-    const std::vector<pid_t> threads = threads_of(pid);
-    // A thread that was started since by one that is followed is followed too, and its record is there by now.
-    drain();
-    for (const pid_t thread : threads) {
-        if (process.threads.contains(thread)) continue;
-        const int error = events_.attach(thread);
-        if (error == ESRCH && thread != pid) continue;  // it has ended
-        if (error != 0) return error;
-        process.threads.insert(thread);
-        found_new = true;
-    }
-    return 0;
-}
 
 int FaultSampler::follow(pid_t pid) {
     drain();
     const auto [known, is_new] = processes_.try_emplace(pid, pid);
     known->second.followed = true;
     if (!is_new) return 0;
-    // Threads may start others while they are listed, and those in turn.
-    bool found_new = true;
-    int error = 0;
-    for (int i = 0; i < kMostListings && found_new && error == 0; ++i) {
-        error = attach_threads(known->second, pid, found_new);
-    }
+    const int error = events_.attach_process(pid, known->second.threads, *this);
     if (known->second.threads.empty()) {
         processes_.erase(pid);
-        return error != 0 ? error : ESRCH;
+        return error;
     }
     known->second.code.add_all(symbols_);
     return error;

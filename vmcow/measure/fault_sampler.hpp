@@ -119,7 +119,6 @@ private:
     void on_exit(pid_t pid, pid_t thread, std::uint64_t time_ns) override;
     void on_lost(std::uint64_t records) override { counts_.lost_records += records; }
 
-    [[nodiscard]] int attach_threads(Process& process, pid_t pid, bool& found_new);
     [[nodiscard]] std::uint32_t number_of(std::span<const std::uint64_t> addresses, const CodeMap& code);
     [[nodiscard]] std::uint32_t number_of(const CallChain& chain);
     /// Whether the process that had the fault, and has ended, shared the page with what it was forked from.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
+#include <utility>
 
 namespace vmcow::measure {
 namespace {
@@ -32,7 +33,8 @@ std::uint32_t PageStates::Chunk::copied_pages() const noexcept {
     return static_cast<std::uint32_t>(std::count_if(lineage_.begin(), lineage_.end(), is_copied));
 }
 
-void PageStates::Chunk::settle() noexcept {
+void PageStates::Chunk::settle(std::optional<Verdict> verdict) noexcept {
+    verdict_ = verdict;
     is_open_ = std::any_of(lineage_.begin(), lineage_.end(), [](PageLineage lineage) {
         return lineage.origin == PageOrigin::inherited && lineage.copied_by == PageWriter::none;
     });
@@ -55,7 +57,21 @@ bool PageStates::Chunk::keep(std::size_t index, std::size_t count) noexcept {
     return true;
 }
 
+void PageStates::Chunk::count_unchanged(bool unchanged) noexcept {
+    unchanged_looks_ = unchanged ? static_cast<std::uint8_t>(std::min(unchanged_looks_ + 1, 2)) : std::uint8_t{0};
+    if (!unchanged) verdict_.reset();
+}
+
+void PageStates::Chunk::keep_all() noexcept {
+    if (unchanged_looks_ == 0) {
+        before_ = now_;
+        if (frames_) frames_->before = frames_->now;
+    }
+    count_unchanged(true);
+}
+
 void PageStates::Chunk::begin_look() noexcept {
+    is_looked_at_ = true;
     before_ = now_;
     now_.fill(0);
     if (!frames_) return;
@@ -64,6 +80,9 @@ void PageStates::Chunk::begin_look() noexcept {
 }
 
 bool PageStates::Chunk::end_look() noexcept {
+    if (!std::exchange(is_looked_at_, false)) return true;
+    count_unchanged(before_ == now_ && (!frames_ || frames_->before == frames_->now));
+    if (unchanged_looks_ > 0) return std::any_of(now_.begin(), now_.end(), [](std::uint8_t bits) { return bits != 0; });
     bool is_used = false;
     for (std::size_t i = 0; i < kChunkPages; ++i) {
         if (now_[i] == 0) lineage_[i] = {};
@@ -74,6 +93,16 @@ bool PageStates::Chunk::end_look() noexcept {
 
 void PageStates::begin_look() noexcept {
     for (auto& [number, chunk] : chunks_) chunk.begin_look();
+}
+
+void PageStates::begin_look(const std::set<std::uint64_t>& chunks) noexcept {
+    for (auto& [number, chunk] : chunks_) {
+        if (chunks.contains(number)) {
+            chunk.begin_look();
+        } else {
+            chunk.keep_all();
+        }
+    }
 }
 
 void PageStates::set(std::uint64_t page, const PageSeen& seen) {
@@ -89,10 +118,7 @@ bool PageStates::keep(std::uint64_t page, std::uint64_t count) noexcept {
 }
 
 void PageStates::keep_all() noexcept {
-    for (auto& [number, chunk] : chunks_) {
-        chunk.before_ = chunk.now_;
-        if (chunk.frames_) chunk.frames_->before = chunk.frames_->now;
-    }
+    for (auto& [number, chunk] : chunks_) chunk.keep_all();
 }
 
 void PageStates::end_look() noexcept {

@@ -5,8 +5,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 
 #include "vmcow/measure/page_lineage.hpp"
+#include "vmcow/measure/watch_sample.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::measure {
@@ -31,8 +34,18 @@ public:
         [[nodiscard]] std::uint32_t copied_pages() const noexcept;
         /// Whether it holds a page that may still be copied, or that nobody has judged yet.
         [[nodiscard]] bool is_open() const noexcept { return is_open_; }
-        /// All its pages have been judged.
-        void settle() noexcept;
+        /// In how many looks, one after the other, it was found as it had been; 2 stands for more, too.
+        [[nodiscard]] unsigned unchanged_looks() const noexcept { return unchanged_looks_; }
+
+        /// What was counted of its pages when they were judged, while that holds.
+        struct Verdict {
+            PageFigures figures;
+            std::uint32_t copied_pages = 0;
+            bool beside_parent = false;  ///< the parent had the chunk, too
+        };
+        [[nodiscard]] const std::optional<Verdict>& verdict() const noexcept { return verdict_; }
+        /// All its pages have been judged. `verdict`: nothing, if other pages or another judgement may come of it.
+        void settle(std::optional<Verdict> verdict) noexcept;
 
     private:
         friend class PageStates;
@@ -44,19 +57,26 @@ public:
         [[nodiscard]] static PageSeen unpack(std::uint8_t bits, std::uint32_t frame) noexcept;
         void set(std::size_t index, const PageSeen& seen);
         [[nodiscard]] bool keep(std::size_t index, std::size_t count) noexcept;
+        void keep_all() noexcept;
         void begin_look() noexcept;
         /// Forgets what no longer exists; false when nothing is left.
         [[nodiscard]] bool end_look() noexcept;
+        void count_unchanged(bool unchanged) noexcept;
 
         std::array<std::uint8_t, kChunkPages> before_{};
         std::array<std::uint8_t, kChunkPages> now_{};
         std::array<PageLineage, kChunkPages> lineage_{};
         std::unique_ptr<Frames> frames_;
+        std::optional<Verdict> verdict_;
         bool is_open_ = true;
+        bool is_looked_at_ = true;  ///< between begin_look and end_look
+        std::uint8_t unchanged_looks_ = 0;
     };
 
     /// What was found last becomes what was found before, and nothing has been found yet.
     void begin_look() noexcept;
+    /// The same for these chunks alone; all others are as they were found last.
+    void begin_look(const std::set<std::uint64_t>& chunks) noexcept;
     void set(std::uint64_t page, const PageSeen& seen);
     /// Takes neighbouring pages of one chunk to be as they were found before. False, and nothing is done, where one of
     /// them was not in memory then.

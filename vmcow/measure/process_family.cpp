@@ -15,6 +15,10 @@ namespace {
 
 using sys::ProcessStat;
 
+/// After so many looks at some pages only, one at all: what changes without a fault, as when the kernel makes huge
+/// pages of small ones, is seen in the end.
+constexpr unsigned kMostGuided = 15;
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -208,7 +212,7 @@ std::vector<ProcessFamily::Member*> ProcessFamily::children_first() {
     return members;
 }
 
-void ProcessFamily::look_at(Member& member, bool thorough) {
+void ProcessFamily::look_at(Member& member, bool thorough, const Chunks* chunks) {
     member.looked = false;
     const pid_t pid = member.process->pid();
     member.waits =
@@ -219,7 +223,9 @@ void ProcessFamily::look_at(Member& member, bool thorough) {
         // A fork makes its pages shared ones without a fault.
         const bool has_forked =
             std::any_of(children.begin(), children.end(), [](const auto* child) { return !child->seen_before(); });
-        if (!thorough && !has_forked && member.process->is_quiet()) {
+        if (chunks != nullptr) {
+            member.process->look_where(*chunks, children);
+        } else if (!thorough && !has_forked && member.process->is_quiet()) {
             member.process->look_again();
         } else {
             member.process->look(children);
@@ -241,21 +247,56 @@ bool ProcessFamily::is_quiet() const {
     });
 }
 
-void ProcessFamily::look_at_pages(bool thorough) {
+std::optional<ProcessFamily::Chunks> ProcessFamily::where_to_look(bool thorough) {
+    if (!guide_) return std::nullopt;
+    std::map<pid_t, std::uint64_t> faults;
+    for (const auto& [pid, member] : members_) faults.emplace(pid, member.process->stat().page_faults);
+    // Asked at each look: what it says is of the time since it was asked last.
+    std::optional<Chunks> chunks = guide_->where(faults);
+    if (guide_->error() != 0) {
+        note(fmt::format("each look goes through all pages: the kernel does not tell where page faults are: {}",
+                         std::strerror(guide_->error())));
+    }
+    if (thorough || !chunks || guided_in_a_row_ == kMostGuided || members_.size() != looked_at_.size()) return {};
+    auto pid = looked_at_.begin();
+    for (const auto& [member_pid, member] : members_) {
+        if (member_pid != *pid++ || !member.looked || !member.process->seen_before()) return std::nullopt;
+        try {
+            if (!member.process->can_look_where()) return std::nullopt;
+        } catch (const std::system_error& error) {
+            if (!is_refusal(error)) throw;
+            return std::nullopt;
+        }
+    }
+    return chunks;
+}
+
+void ProcessFamily::look_at_pages(bool thorough, const Chunks* chunks) {
     looked_at_.clear();
     for (const auto& [pid, member] : members_) looked_at_.push_back(pid);
-    for (Member* const member : children_first()) look_at(*member, thorough);
+    for (Member* const member : children_first()) look_at(*member, thorough, chunks);
     std::uint64_t memory = 0;
     for (auto& [pid, member] : members_) {
         member.process->settle_faults(sys::read_process_stat(pid));
         memory += member.process->pages().memory_bytes();
     }
     cost_.memory_bytes = std::max(cost_.memory_bytes, memory);
+    judge(chunks == nullptr);
+    guided_in_a_row_ = chunks != nullptr ? guided_in_a_row_ + 1 : 0;
+}
+
+void ProcessFamily::judge(bool all_of_it) {
     last_ = {};
+    explained_ = true;
     for (auto& [pid, member] : members_) {
         if (!member.looked) continue;
         const WatchedProcess* const relative = relative_of(member);
         ProcessSample process = member.process->judge(relative, relative != nullptr && relative->seen_before());
+        if (all_of_it) {
+            member.process->remember_unexplained(process.figures);
+        } else {
+            explained_ = explained_ && member.process->is_explained(process.figures);
+        }
         if (!member.shown) continue;
         if (options_.bytes) compare_copied(*member.process, relative, process, options_.record);
         last_.processes.push_back(std::move(process));
@@ -282,7 +323,13 @@ FamilySample ProcessFamily::look(bool thorough) {
     // A page that is written again has no fault, so its bytes are to be compared each time.
     const bool quiet = is_quiet();
     if (thorough || options_.bytes || !quiet || !settled_) {
-        look_at_pages(thorough);
+        const std::optional<Chunks> chunks = where_to_look(thorough);
+        look_at_pages(thorough, chunks ? &*chunks : nullptr);
+        if (explained_) {
+            cost_.guided_looks += chunks ? 1U : 0U;
+        } else {
+            look_at_pages(thorough, nullptr);  // something has changed without a fault
+        }
         settled_ = quiet;  // the first look after a change may leave open who has written
     } else {
         cost_.quiet_looks += 1;

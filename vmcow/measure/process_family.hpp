@@ -7,11 +7,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "vmcow/measure/copied_content.hpp"
+#include "vmcow/measure/fault_guide.hpp"
 #include "vmcow/measure/watch_sample.hpp"
 #include "vmcow/measure/watched_process.hpp"
 
@@ -31,12 +33,16 @@ struct FamilyOptions {
     /// The process to which orphans of the family go, as prctl(2) PR_SET_CHILD_SUBREAPER makes it: its children belong
     /// to the family.
     std::optional<pid_t> adopter = {};
+    /// Look only where page faults were, where the kernel tells (FaultGuide).
+    bool follow_faults = false;
+    sys::PerfOpen perf_open = sys::perf_event_open;
 };
 
 /// What looking has cost so far.
 struct LookCost {
     std::uint64_t looks = 0;
     std::uint64_t quiet_looks = 0;   ///< of these, those that found nothing to look at
+    std::uint64_t guided_looks = 0;  ///< of these, those that looked only where page faults were
     double seconds = 0;              ///< in looks, all processes together
     double longest_seconds = 0;      ///< one look at all of them
     std::uint64_t memory_bytes = 0;  ///< what is remembered of pages, at most so far
@@ -51,7 +57,9 @@ struct LookCost {
 /// Throws:  std::system_error -- EMFILE, ENOMEM. What happens to the processes meanwhile is no error.
 class ProcessFamily {
 public:
-    explicit ProcessFamily(FamilyOptions options) : options_(options) {}
+    explicit ProcessFamily(FamilyOptions options) : options_(options) {
+        if (options_.follow_faults) guide_.emplace(options_.perf_open);
+    }
 
     /// Adds a process. `all_new`: it begins to run its program now.
     /// Throws: NotWatchable -- no such process, not ours, a zombie, a kernel thread, a thread.
@@ -95,8 +103,12 @@ private:
     void count_unseen_children(const std::map<pid_t, sys::ProcessStat>& stats);
     void forget_the_ended(const std::map<pid_t, sys::ProcessStat>& stats);
     [[nodiscard]] bool is_quiet() const;
-    void look_at_pages(bool thorough);
-    void look_at(Member& member, bool thorough);
+    using Chunks = std::set<std::uint64_t>;
+    [[nodiscard]] std::optional<Chunks> where_to_look(bool thorough);
+    /// `chunks`: where alone there is something new; nullptr where that is not known.
+    void look_at_pages(bool thorough, const Chunks* chunks);
+    void look_at(Member& member, bool thorough, const Chunks* chunks);
+    void judge(bool all_of_it);
     void count_siblings();
     [[nodiscard]] std::vector<Member*> children_first();
     [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;
@@ -104,7 +116,10 @@ private:
 
     FamilyOptions options_;
     std::map<pid_t, Member> members_;
+    std::optional<FaultGuide> guide_;
     FamilySample last_;
+    bool explained_ = true;  ///< the last look found as many pages as the kernel counts
+    unsigned guided_in_a_row_ = 0;
     bool settled_ = false;          ///< the last look at pages came after no change
     std::vector<pid_t> looked_at_;  ///< in the last look at pages
     LookCost cost_;

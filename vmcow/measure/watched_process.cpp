@@ -9,7 +9,7 @@
 namespace vmcow::measure {
 namespace {
 
-/// By the bits, each page costs whether it exists or not, 8 bytes of copying: 256 GiB are half a second.
+/// By the bits, 8 bytes of copying: 256 GiB are half a second.
 constexpr std::uint64_t kMostBytesByBits = std::uint64_t{256} << 30;
 constexpr std::size_t kEntriesAtOnce = 8192;
 
@@ -83,19 +83,68 @@ void WatchedProcess::look(std::span<const WatchedProcess* const> children) {
     ++looks_;
 }
 
+bool WatchedProcess::can_look_where() const {
+    return looks_ > 1 && memory_.resident_of_files == memory_at_look_.resident_of_files &&
+           memory_.mapped == memory_at_look_.mapped && sys::read_process_maps(pid()) == mappings_;
+}
+
+void WatchedProcess::look_where(const std::set<std::uint64_t>& chunks,
+                                std::span<const WatchedProcess* const> children) {
+    children_.assign(children.begin(), children.end());
+    memory_at_look_ = memory_;
+    pages_.begin_look(chunks);
+    for (const std::uint64_t chunk : chunks) {
+        const std::uint64_t start = chunk * kHugeBytes;
+        const std::uint64_t end = start + kHugeBytes;
+        auto mapping = std::lower_bound(
+            mappings_.begin(), mappings_.end(), start,
+            [](const sys::ProcessMapping& each, std::uint64_t address) { return each.end <= address; });
+        for (; mapping != mappings_.end() && mapping->start < end; ++mapping) {
+            if (is_kernels_own(*mapping) || is_passed_over(*mapping)) continue;
+            Resident files_are_as_before;
+            look_at_range(*mapping, std::max(start, mapping->start), std::min(end, mapping->end), files_are_as_before);
+        }
+    }
+    pages_.end_look();
+    ++looks_;
+}
+
+std::int64_t WatchedProcess::unexplained(const PageFigures& figures) const noexcept {
+    const auto counted = static_cast<std::int64_t>((figures.anonymous_bytes - figures.swapped_bytes) / kPageBytes);
+    return static_cast<std::int64_t>(memory_.resident) - static_cast<std::int64_t>(memory_.resident_of_files) - counted;
+}
+
+bool WatchedProcess::is_explained(const PageFigures& figures) const noexcept {
+    return unexplained(figures) == unexplained_pages_;
+}
+
+void WatchedProcess::remember_unexplained(const PageFigures& figures) noexcept {
+    unexplained_pages_ = unexplained(figures);
+}
+
+/// By the bits, each page costs whether it exists or not.
+bool WatchedProcess::is_passed_over(const sys::ProcessMapping& mapping) const noexcept {
+    return options_.method == sys::PageScanMethod::pagemap_bits && mapping.bytes() > kMostBytesByBits;
+}
+
 void WatchedProcess::look_at(const sys::ProcessMapping& mapping, Resident& resident) {
     if (is_kernels_own(mapping)) return;
-    if (options_.method == sys::PageScanMethod::pagemap_bits && mapping.bytes() > kMostBytesByBits) {
+    if (is_passed_over(mapping)) {
         passed_over_bytes_ += mapping.bytes();
         return;
     }
+    look_at_range(mapping, mapping.start, mapping.end, resident);
+}
+
+void WatchedProcess::look_at_range(const sys::ProcessMapping& mapping, std::uint64_t start, std::uint64_t end,
+                                   Resident& resident) {
     runs_.clear();
-    scanner_.existing_pages(mapping.start, mapping.bytes(), mapping.private_file(), runs_);
+    scanner_.existing_pages(start, end - start, mapping.private_file(), runs_);
     for (const sys::PageKindRun& run : runs_) {
         if (mapping.shared || run.file) {
             if (!run.swapped) resident.file_bytes += run.pages.count.bytes();
         } else {
-            look_at_run(mapping.start + run.pages.first.byte_offset(), run);
+            look_at_run(start + run.pages.first.byte_offset(), run);
         }
     }
 }
@@ -157,13 +206,29 @@ ProcessSample WatchedProcess::judge(const WatchedProcess* parent, bool parent_kn
         sample.figures += figures;
         sample.mappings.push_back({mappings_[i].start, mappings_[i].end, name_for(mappings_[i]), figures});
     }
-    for (auto& [number, chunk] : pages_.chunks()) {
-        chunk.settle();
-        if (const std::uint32_t copied = chunk.copied_pages(); copied > 0) sample.copies.push_back({number, copied});
+    for (const auto& [number, chunk] : pages_.chunks()) {
+        const std::uint32_t copied = chunk.verdict() ? chunk.verdict()->copied_pages : chunk.copied_pages();
+        if (copied > 0) sample.copies.push_back({number, copied});
     }
     return sample;
 }
 
+PageFigures WatchedProcess::judge_pages(PageStates::Chunk& chunk, const PageStates::Chunk* parents, std::uint64_t first,
+                                        std::uint64_t last, const LineageContext& context) {
+    PageFigures figures;
+    for (std::uint64_t i = first; i < last; ++i) {
+        if (!chunk.exists_now(i)) continue;
+        const PagePair own = chunk.pair(i);
+        const PagePair parents_page = parents == nullptr ? PagePair{} : parents->pair(i);
+        const PageLineage lineage = follow(chunk.lineage(i), own, parents_page, context);
+        chunk.set_lineage(i, lineage);
+        count(figures, lineage, own.now, parents_page.now);
+    }
+    return figures;
+}
+
+/// A verdict holds where nothing has changed for two looks, here and in the parent: what one look leaves open, as what
+/// was found at slightly different times, the next one tells.
 PageFigures WatchedProcess::judge_mapping(const sys::ProcessMapping& mapping, const WatchedProcess* parent,
                                           LineageContext context) {
     PageFigures figures;
@@ -175,15 +240,19 @@ PageFigures WatchedProcess::judge_mapping(const sys::ProcessMapping& mapping, co
         if (base >= end) break;
         PageStates::Chunk& chunk = at->second;
         const PageStates::Chunk* const parents = parent == nullptr ? nullptr : parent->pages().find(at->first);
-        const std::uint64_t last = std::min<std::uint64_t>(end - base, PageStates::kChunkPages);
-        for (std::uint64_t i = first > base ? first - base : 0; i < last; ++i) {
-            if (!chunk.exists_now(i)) continue;
-            const PagePair own = chunk.pair(i);
-            const PagePair parents_page = parents == nullptr ? PagePair{} : parents->pair(i);
-            const PageLineage lineage = follow(chunk.lineage(i), own, parents_page, context);
-            chunk.set_lineage(i, lineage);
-            count(figures, lineage, own.now, parents_page.now);
+        const bool is_whole = first <= base && base + PageStates::kChunkPages <= end;
+        const bool is_unchanged =
+            is_whole && chunk.unchanged_looks() == 2 && (parents == nullptr || parents->unchanged_looks() == 2);
+        if (is_unchanged && chunk.verdict() && chunk.verdict()->beside_parent == (parents != nullptr)) {
+            figures += chunk.verdict()->figures;
+            continue;
         }
+        const std::uint64_t last = std::min<std::uint64_t>(end - base, PageStates::kChunkPages);
+        const PageFigures found = judge_pages(chunk, parents, first > base ? first - base : 0, last, context);
+        figures += found;
+        std::optional<PageStates::Chunk::Verdict> verdict;
+        if (is_unchanged) verdict = {found, chunk.copied_pages(), parents != nullptr};
+        chunk.settle(verdict);
     }
     return figures;
 }

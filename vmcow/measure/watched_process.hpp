@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -25,8 +26,8 @@ struct LookOptions {
 /// One process that is looked at time and again.
 ///
 /// Cost:    finds its pages, 15 ns each, and reads pagemap for those that may still be copied, 80 ns each. Its memory's
-/// lock is held for pieces of
-///          at most 4096 pages.
+///          lock is held for pieces of at most 4096 pages. What it has found is judged once: 2 MiB of addresses that
+///          stay as they are, here and in the parent, cost no more than a comparison.
 /// Throws:  std::system_error -- EACCES, EPERM (not ours), ENOENT, ESRCH (it has ended), EMFILE. When it ends, executes
 ///          a program or unmaps memory while it is looked at, that is ESRCH, or a look at what was left.
 class WatchedProcess {
@@ -60,6 +61,15 @@ public:
     void look(std::span<const WatchedProcess* const> children);
     /// In place of a look, where it would find the same.
     void look_again();
+    /// Whether `look_where` may be called now: its mappings are what they were, and so is what it has of files.
+    [[nodiscard]] bool can_look_where() const;
+    /// Finds its pages in these chunks alone; all others are as they were. Pre: can_look_where().
+    void look_where(const std::set<std::uint64_t>& chunks, std::span<const WatchedProcess* const> children);
+    /// Whether as many pages were counted as the kernel says that there are: after `look_where` what it relied upon
+    /// was so. `figures` are those of the look.
+    [[nodiscard]] bool is_explained(const PageFigures& figures) const noexcept;
+    /// After a look at all of it: what the kernel counts beyond the pages that were found.
+    void remember_unexplained(const PageFigures& figures) noexcept;
     /// What has become of them, beside `parent`, which was looked at afterwards; nullptr where there is none.
     [[nodiscard]] ProcessSample judge(const WatchedProcess* parent, bool parent_known);
 
@@ -69,11 +79,17 @@ private:
     };
 
     void look_at(const sys::ProcessMapping& mapping, Resident& resident);
+    void look_at_range(const sys::ProcessMapping& mapping, std::uint64_t start, std::uint64_t end, Resident& resident);
+    [[nodiscard]] bool is_passed_over(const sys::ProcessMapping& mapping) const noexcept;
+    [[nodiscard]] std::int64_t unexplained(const PageFigures& figures) const noexcept;
     [[nodiscard]] bool may_be_copied(std::uint64_t chunk) const noexcept;
     void look_at_run(std::uint64_t address, const sys::PageKindRun& run);
     void look_at_pages(std::uint64_t address, std::uint64_t pages, bool huge);
     [[nodiscard]] PageFigures judge_mapping(const sys::ProcessMapping& mapping, const WatchedProcess* parent,
                                             LineageContext context);
+    [[nodiscard]] static PageFigures judge_pages(PageStates::Chunk& chunk, const PageStates::Chunk* parents,
+                                                 std::uint64_t first, std::uint64_t last,
+                                                 const LineageContext& context);
 
     LookOptions options_;
     sys::ProcessStat stat_;
@@ -90,6 +106,7 @@ private:
     std::uint64_t faults_at_last_look_ = 0;
     sys::ProcessMemoryCounts memory_;          ///< as this look began
     sys::ProcessMemoryCounts memory_at_look_;  ///< as the last look at its pages began
+    std::int64_t unexplained_pages_ = 0;
     bool faulted_ = true;
     bool all_new_ = false;
 };

@@ -1,5 +1,6 @@
 #include "vmcow/sys/perf_events.hpp"
 
+#include <dirent.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <ctime>
 #include <limits>
@@ -19,6 +21,7 @@ namespace vmcow::sys {
 namespace {
 
 constexpr std::uint16_t kMostFrames = 64;
+constexpr int kMostListings = 8;
 constexpr std::size_t kLeastRingBytes = std::size_t{64} << 10;
 /// Values of a call chain from here on are marks of where the kernel's and the user's part begin.
 constexpr std::uint64_t kFirstMark = static_cast<std::uint64_t>(-4095);
@@ -136,6 +139,24 @@ void hand_over(Bytes record, std::uint64_t period, std::vector<std::uint64_t>& c
     }
 }
 
+struct CloseDirectory {
+    void operator()(DIR* directory) const noexcept { ::closedir(directory); }
+};
+
+/// The threads of a process; none of one that has ended.
+std::vector<pid_t> threads_of(pid_t pid) {
+    std::vector<pid_t> threads;
+    const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(("/proc/" + std::to_string(pid) + "/task").c_str()));
+    if (!directory) return threads;
+    while (const dirent* const entry = ::readdir(directory.get())) {
+        const std::string_view name = entry->d_name;
+        pid_t thread = 0;
+        const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), thread);
+        if (error == std::errc{} && end == name.data() + name.size()) threads.push_back(thread);
+    }
+    return threads;
+}
+
 }  // namespace
 
 int perf_event_open(perf_event_attr* attributes, pid_t thread, int cpu, int group, unsigned long flags) noexcept {
@@ -195,22 +216,22 @@ perf_event_attr PerfFaultEvents::attributes() const noexcept {
     perf_event_attr attributes{};
     attributes.size = sizeof(attributes);
     attributes.type = PERF_TYPE_SOFTWARE;
-    attributes.config = PERF_COUNT_SW_PAGE_FAULTS;
+    attributes.config = options_.only_minor ? PERF_COUNT_SW_PAGE_FAULTS_MIN : PERF_COUNT_SW_PAGE_FAULTS;
     attributes.freq = options_.period == 0 ? 1 : 0;
     attributes.sample_period = options_.period == 0 ? options_.samples_per_second : options_.period;
-    attributes.sample_type =
-        PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR | PERF_SAMPLE_CALLCHAIN;
+    attributes.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR;
+    if (options_.with_code) attributes.sample_type |= PERF_SAMPLE_CALLCHAIN;
     // A software event of a fixed period that is asked for it makes every event a sample.
     if (options_.period == 0) attributes.sample_type |= PERF_SAMPLE_PERIOD;
-    attributes.sample_max_stack = kMostFrames;
+    attributes.sample_max_stack = options_.with_code ? kMostFrames : 0;
     attributes.exclude_callchain_kernel = 1;
     attributes.exclude_kernel = exclude_kernel_ ? 1 : 0;
     attributes.exclude_hv = 1;
     attributes.inherit = 1;
-    attributes.mmap = 1;
-    attributes.mmap2 = 1;
-    attributes.comm = 1;
-    attributes.comm_exec = 1;
+    attributes.mmap = options_.with_code ? 1 : 0;
+    attributes.mmap2 = attributes.mmap;
+    attributes.comm = attributes.mmap;
+    attributes.comm_exec = attributes.mmap;
     attributes.task = 1;
     attributes.sample_id_all = 1;
     attributes.watermark = 1;
@@ -224,6 +245,7 @@ int PerfFaultEvents::attach(pid_t thread) {
     std::vector<UniqueFd> opened;
     int found = ENODEV;
     const auto processors = static_cast<int>(::sysconf(_SC_NPROCESSORS_CONF));
+    if (events_.size() + rings_.size() >= options_.most_descriptors) return EMFILE;
     for (int cpu = 0; cpu < processors; ++cpu) {
         const int error = attach_to(thread, cpu, opened);
         if (error == ENODEV) continue;  // it is switched off
@@ -265,6 +287,26 @@ int PerfFaultEvents::attach_to(pid_t thread, int cpu, std::vector<UniqueFd>& ope
         if (errno != EPERM && errno != ENOMEM) break;
     }
     return errno;
+}
+
+int PerfFaultEvents::attach_process(pid_t pid, std::set<pid_t>& threads, PerfRecords& records) {
+    bool found_new = true;
+    // Threads may start others while they are listed, and those in turn.
+    for (int i = 0; i < kMostListings && found_new; ++i) {
+        found_new = false;
+        const std::vector<pid_t> listed = threads_of(pid);
+        // A thread that was started since by one that is attached is so too, and its record is there by now.
+        drain(records);
+        for (const pid_t thread : listed) {
+            if (threads.contains(thread)) continue;
+            const int error = attach(thread);
+            if (error == ESRCH && thread != pid) continue;  // it has ended
+            if (error != 0) return error;
+            threads.insert(thread);
+            found_new = true;
+        }
+    }
+    return threads.empty() ? ESRCH : 0;
 }
 
 void PerfFaultEvents::drain(PerfRecords& records) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -76,7 +77,13 @@ public:
         /// thread, and each sample says what it stands for.
         std::uint64_t period = 1;
         std::uint64_t samples_per_second = 10'000;
+        /// With the calls that led to each fault, and with records of what is mapped and executed.
+        bool with_code = true;
+        /// Only faults that read nothing from a disk, once each and when the page is there: those that ProcessStat
+        /// counts as minor. Without, all faults as they begin, also those that end in a signal.
+        bool only_minor = false;
         std::size_t ring_bytes = std::size_t{4} << 20;  ///< a power of two; less where the kernel grants less
+        std::size_t most_descriptors = SIZE_MAX;        ///< beyond which attach is EMFILE
         PerfOpen open = perf_event_open;
     };
 
@@ -86,6 +93,11 @@ public:
     /// else, seccomp), ENOENT and ENOSYS (a kernel without them), ESRCH (no such thread), EMFILE. A thread is attached
     /// to all processors or to none.
     [[nodiscard]] int attach(pid_t thread);
+    /// Attaches the threads of a process that are not in `threads`, and adds them. What these start meanwhile is
+    /// attached with them, and PerfRecords::on_fork, to which `records` are drained in between, is to add it to
+    /// `threads` too. Returns the first errno of `attach` that does not come from a thread that has ended; ESRCH where
+    /// the process has.
+    [[nodiscard]] int attach_process(pid_t pid, std::set<pid_t>& threads, PerfRecords& records);
     /// Whether faults that happen within system calls are left out, because the kernel refused them to this user.
     [[nodiscard]] bool leaves_out_system_calls() const noexcept { return exclude_kernel_; }
 

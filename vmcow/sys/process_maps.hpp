@@ -23,6 +23,7 @@ struct ProcessMapping {
     [[nodiscard]] std::uint64_t bytes() const { return end - start; }
     /// Private, and of a file: a write makes a page of it that is no longer the file's.
     [[nodiscard]] bool private_file() const { return !shared && inode != 0; }
+    bool operator==(const ProcessMapping&) const = default;
 };
 
 /// The mappings of a process, ascending; empty for one that has no memory any more (a zombie) or never had (a kernel
