@@ -84,7 +84,7 @@ TEST(ReportBrowserTest, ABrowserDrawsEveryChartAndFindsNothingWrong) {
     make_report(folder, "compare", {tests::compare_document()});
     make_report(folder, "difference", {tests::watch_document(), watch});
     (void)tests::run_command({PROCRUN_COMMAND, "run", "--quiet", "--html", folder / "pipeline.html", "--",
-                              "timeout 0.8 yes | cat >/dev/null"});
+                              "timeout 3 yes | cat >/dev/null"});
     write_file(folder / "wrong.html",
                vmcow::cli::page_of({.title = "wrong",
                                     .body = "<div class=\"chart\"><canvas id=\"c\"></canvas></div>",
@@ -103,12 +103,7 @@ TEST(ReportBrowserTest, ABrowserDrawsEveryChartAndFindsNothingWrong) {
         ASSERT_TRUE(page.contains("charts")) << page;
         EXPECT_GE(std::stoi(page.at("charts").get<std::string>()), wrong ? 1 : 5) << page;
         const int drawn = std::stoi(page.at("chartsDrawn").get<std::string>());
-        if (page.at("page") == "pipeline.html#check") {
-            // Where the processors are busy, a pipeline this short has no rates; what it did with its time it has.
-            EXPECT_GE(drawn, 1) << page;
-        } else {
-            EXPECT_EQ(drawn, wrong ? 0 : std::stoi(page.at("charts").get<std::string>())) << page;
-        }
+        EXPECT_EQ(drawn, wrong ? 0 : std::stoi(page.at("charts").get<std::string>())) << page;
         const bool dark = page.at("look").get<std::string>().find("dark") != std::string::npos;
         EXPECT_EQ(page.at("dark"), dark ? "true" : "false") << page;
         EXPECT_LE(std::stoi(page.at("tooWide").get<std::string>()), 0) << page;

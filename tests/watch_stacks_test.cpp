@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -167,6 +168,21 @@ TEST(WatchRecordTest, RecordedWritesAreTheBytesThatChanged) {
         }
         EXPECT_GE(single, kPages);
         EXPECT_LE(single, kPages + 8);
+        // Replayed, the writes copy as many pages, and change as many bytes.
+        const CommandResult replay =
+            tests::run_command({VMCOW_COMMAND, "measure", "--trace", directory / name, "--json"});
+        ASSERT_EQ(replay.end, tests::kChildExitedWell) << replay.err;
+        std::set<std::uint64_t> pages;
+        std::uint64_t bytes = 0;
+        for (const measure::TracedWrite& write : trace.writes()) {
+            bytes += write.bytes;
+            for (std::uint64_t at = write.offset / kPageBytes; at <= (write.offset + write.bytes - 1) / kPageBytes;
+                 ++at) {
+                pages.insert(at);
+            }
+        }
+        EXPECT_EQ(json::parse(replay.out).at("copied_pages"), pages.size());
+        EXPECT_EQ(json::parse(replay.out).at("changed_bytes"), bytes);
     }
     EXPECT_TRUE(read_text(directory / "trace.csv").starts_with("offset,length\n"));
 }
