@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "tests/counted_heap.hpp"
-#include "vmcow/heap/block_table.hpp"
 #include "vmcow/value.hpp"
 
 namespace {
@@ -24,7 +23,6 @@ namespace {
 using tests::CountedHeap;
 using tests::HeapAllocator;
 using vmcow::heap::block_array;
-using vmcow::heap::block_table;
 using vmcow::heap::BlockShape;
 using vmcow::heap::counters;
 using vmcow::heap::IndexRange;
@@ -217,45 +215,6 @@ TEST(BlockArrayTest, DiffLooksOnlyAtWhatIsNotShared) {
     EXPECT_EQ(diff(before, after), (std::vector<IndexRange>{{500, 2}, {70'000, 1}, {99'999, 1}}));
     EXPECT_EQ(diff(before, before.push_back(1)), (std::vector<IndexRange>{{100'000, 1}}));
     EXPECT_EQ(diff(before, counted_up<Numbers>(100'000, {.leaf_bytes = 64})), std::vector<IndexRange>{});
-}
-
-// ---- deduplication
-
-TEST(BlockArrayTest, EqualBlocksBecomeOne) {
-    constexpr std::size_t kInLeaf = 256 / sizeof(std::uint64_t);
-    Numbers::builder all;
-    for (std::size_t i = 0; i < 100 * kInLeaf + 1; ++i) all.push_back(i / kInLeaf % 10);
-    Numbers numbers = std::move(all).build();
-    const std::vector<std::uint64_t> before = elements_of(numbers);
-    block_table<std::uint64_t> table;
-    EXPECT_EQ(table.deduplicate(numbers), (vmcow::heap::Deduplicated{100, 90, 90 * 256}));
-    EXPECT_EQ(table.size(), 10U);
-    EXPECT_EQ(elements_of(numbers), before);
-    EXPECT_EQ(table.deduplicate(numbers).shared_blocks, 0U);
-
-    const Numbers changed = numbers.set(0, 77);
-    EXPECT_EQ(elements_of(numbers), before);
-    EXPECT_EQ(diff(numbers, changed), (std::vector<IndexRange>{{0, 1}}));
-    Numbers again = changed;
-    EXPECT_EQ(table.deduplicate(again, &numbers).blocks, 1U);
-    numbers.clear_in_place();
-    again.clear_in_place();
-    table.purge();
-    EXPECT_EQ(table.size(), 11U);  // all of which `changed` has
-}
-
-TEST(BlockArrayTest, ATableServesSeveralArraysAndRefusesOtherShapes) {
-    Numbers a = counted_up<Numbers>(10'000);
-    Numbers b = counted_up<Numbers>(10'000);
-    block_table<std::uint64_t> table;
-    EXPECT_EQ(table.deduplicate(a).shared_blocks, 0U);
-    const auto done = table.deduplicate(b);
-    EXPECT_EQ(done.shared_blocks, done.blocks);
-    EXPECT_TRUE(a == b);
-    b.set_in_place(0, 5);
-    EXPECT_EQ(a[0], 0U);
-    Numbers other({.leaf_bytes = 64});
-    EXPECT_THROW(table.deduplicate(other), std::invalid_argument);
 }
 
 // ---- what is asked for wrongly

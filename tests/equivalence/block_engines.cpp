@@ -14,6 +14,7 @@
 #include "tests/equivalence/plain_structures.hpp"
 #include "vmcow/heap/block_array.hpp"
 #include "vmcow/heap/block_map.hpp"
+#include "vmcow/heap/block_map_table.hpp"
 #include "vmcow/heap/block_table.hpp"
 
 namespace equivalence {
@@ -21,6 +22,7 @@ namespace {
 
 using vmcow::heap::block_array;
 using vmcow::heap::block_map;
+using vmcow::heap::block_map_table;
 using vmcow::heap::block_table;
 using vmcow::heap::BlockShape;
 
@@ -292,10 +294,16 @@ private:
         for (auto& list : variable.lists) list.deduplicate(numbers_);
         variable.slice.deduplicate(numbers_);
         for (auto& text : variable.texts) text.deduplicate(letters_);
+        for (auto& each : variable.maps) entries_.deduplicate(each.map);
+        ordered_.deduplicate(variable.ordered.map);
+        for (auto& set : variable.sets) members_.deduplicate(set.map);
     }
 
     block_table<long> numbers_{BlockShape{.leaf_bytes = kLeaf}};
     block_table<char> letters_{BlockShape{.leaf_bytes = kLeaf}};
+    block_map_table<long, long> entries_{kMapShape<kLeaf>};
+    block_map_table<long, typename BlockOrdered<kLeaf>::Numbered> ordered_{kMapShape<kLeaf>};
+    block_map_table<long, char> members_{kMapShape<kLeaf>};
 };
 
 template <std::size_t kLeaf>

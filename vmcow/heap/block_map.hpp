@@ -107,6 +107,7 @@ class block_map {
     using Tree = detail::MapTree<K, V, kOptions, Hash, Equal, Allocator>;
     using Memory = typename Tree::Memory;
     friend class detail::MapIterator<block_map>;
+    friend struct detail::MapAccess;
 
 public:
     using key_type = K;
@@ -121,13 +122,19 @@ public:
     [[nodiscard]] static constexpr BlockShape default_shape() noexcept {
         return {std::max(BlockShape{}.leaf_bytes, std::bit_ceil(sizeof(value_type))), 0};
     }
+    /// The shape of a map for which this one is asked. Throws: std::invalid_argument -- see `BlockShape::checked`.
+    [[nodiscard]] static BlockShape checked_shape(BlockShape shape) {
+        // A map's inner nodes are as wide as the tree needs them: what is chosen here is how wide that may be.
+        if (shape.fan_out == 0) shape.fan_out = BlockShape::kMostFanOut;
+        return shape.checked(sizeof(value_type));
+    }
 
     /// Empty; allocates nothing. Throws: std::invalid_argument -- see `BlockShape::checked`; an entry has a key and a
     /// value.
     block_map() : block_map(default_shape()) {}
     explicit block_map(const Allocator& allocator) : block_map(default_shape(), allocator) {}
     explicit block_map(const BlockShape& shape, const Allocator& allocator = Allocator())
-        : tree_(map_shape(shape), Memory(allocator)) {}
+        : tree_(checked_shape(shape), Memory(allocator)) {}
     /// Of several entries with one key the last one counts.
     explicit block_map(std::span<const value_type> entries, const BlockShape& shape = default_shape(),
                        const Allocator& allocator = Allocator())
@@ -295,11 +302,6 @@ public:
     }
 
 private:
-    [[nodiscard]] static BlockShape map_shape(BlockShape shape) {
-        // A map's inner nodes are as wide as the tree needs them: what is chosen here is how wide that may be.
-        if (shape.fan_out == 0) shape.fan_out = BlockShape::kMostFanOut;
-        return shape.checked(sizeof(value_type));
-    }
     template <class F>
     [[nodiscard]] block_map changed(F&& change) const {
         block_map copy(*this);

@@ -28,6 +28,9 @@ struct MapEntry {
 
 namespace detail {
 
+/// What deduplication sees of a map.
+struct MapAccess;
+
 /// Spreads what differs between two hashes over all bits: the two halves of a product, one over the other.
 [[nodiscard]] inline std::uint64_t spread_hash(std::uint64_t hash) noexcept {
     __extension__ using Wide = unsigned __int128;
@@ -260,6 +263,8 @@ public:
         }
         free_inner(node);
     }
+    void drop_leaf(Node* leaf) noexcept { drop(leaf); }
+    [[nodiscard]] std::size_t allocated_leaf_bytes(const Node* leaf) const noexcept { return allocated_bytes(leaf); }
     /// Without its children's handles.
     void free_inner(Node* inner) noexcept { memory_.deallocate(inner, node_bytes(inner)); }
 

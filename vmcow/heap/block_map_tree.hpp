@@ -26,6 +26,7 @@ struct MapPosition {
 /// is taken away, so that whatever is thrown leaves a tree with the same entries.
 template <class K, class V, Options kOptions, class Hash, class Equal, class Allocator>
 class MapTree {
+    friend struct MapAccess;
     using Nodes = MapNodes<K, V, kOptions, Allocator>;
     using Node = typename Nodes::Node;
     using Slot = typename Nodes::Slot;

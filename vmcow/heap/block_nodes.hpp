@@ -175,6 +175,8 @@ public:
         while (node->used > 0) drop(detach_last(node), level - 1);
         free_inner(node);
     }
+    void drop_leaf(Node* leaf) noexcept { drop(leaf, 0); }
+    [[nodiscard]] std::size_t allocated_leaf_bytes(const Node*) const noexcept { return allocated_bytes(0); }
     /// Of a node without children.
     void free_inner(Node* inner) noexcept { memory_.deallocate(inner, inner_node_bytes()); }
 
