@@ -87,7 +87,7 @@ private:
     void settle() noexcept {
         if (next_ == nullptr) return;
         Node* const tail = Nodes::at(array_.tail_);
-        tail->used = static_cast<std::uint32_t>(next_ - Nodes::elements(tail));
+        tail->used = static_cast<std::uint16_t>(next_ - Nodes::elements(tail));
         array_.size_ = begin_ + tail->used;
     }
 

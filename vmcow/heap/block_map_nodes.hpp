@@ -59,7 +59,8 @@ public:
         HandleCount<kOptions.sharing> count;
         std::uint32_t used = 0;      ///< of a leaf
         std::uint32_t capacity = 0;  ///< of a leaf; 0 for inner nodes
-        std::uint32_t bits = 0;      ///< that a leaf's entries have in common; that an inner node chooses by
+        std::uint16_t bits = 0;      ///< that a leaf's entries have in common; that an inner node chooses by
+        std::uint16_t place = 0;     ///< see NodePlace
 
         [[nodiscard]] bool is_leaf() const noexcept { return capacity != 0; }
     };
@@ -168,16 +169,14 @@ public:
 
     /// Throws: what the allocator throws.
     [[nodiscard]] Node* make_leaf(unsigned bits, std::uint32_t capacity) {
-        auto* const leaf = new (memory_.allocate(leaf_node_bytes(capacity))) Leaf;
+        Leaf* const leaf = make<Leaf>(leaf_node_bytes(capacity), bits);
         leaf->capacity = capacity;
-        leaf->bits = bits;
         std::memset(reinterpret_cast<std::byte*>(leaf) + kTags, 0, tag_bytes(capacity));
         return leaf;
     }
     /// All slots empty.
     [[nodiscard]] Node* make_inner(unsigned bits) {
-        auto* const inner = new (memory_.allocate(inner_node_bytes(bits))) Node;
-        inner->bits = bits;
+        Node* const inner = make<Node>(inner_node_bytes(bits), bits);
         Slot* const all = reinterpret_cast<Slot*>(reinterpret_cast<std::byte*>(inner) + kSlots);
         std::uninitialized_fill_n(all, slot_count(inner), Slot(nullptr));
         set_slots(inner, 0, slot_count(inner), nullptr);
@@ -266,7 +265,7 @@ public:
     void drop_leaf(Node* leaf) noexcept { drop(leaf); }
     [[nodiscard]] std::size_t allocated_leaf_bytes(const Node* leaf) const noexcept { return allocated_bytes(leaf); }
     /// Without its children's handles.
-    void free_inner(Node* inner) noexcept { memory_.deallocate(inner, node_bytes(inner)); }
+    void free_inner(Node* inner) noexcept { free(inner); }
 
     /// Never 0, which stands where no entry is.
     [[nodiscard]] static std::uint8_t tag_of(std::uint64_t hash) noexcept {
@@ -324,13 +323,22 @@ private:
             throw;
         }
     }
+    template <class N>
+    [[nodiscard]] N* make(std::size_t bytes, unsigned bits) {
+        const NodePlace memory = memory_.allocate_node(bytes);
+        auto* const node = new (memory.at) N;
+        node->place = memory.place;
+        node->bits = static_cast<std::uint16_t>(bits);
+        return node;
+    }
+    void free(Node* node) noexcept { memory_.deallocate_node({node, node->place}, node_bytes(node)); }
     void end_leaf(Node* leaf) noexcept {
         if constexpr (std::is_trivially_destructible_v<Entry>) {
-            memory_.deallocate(leaf, node_bytes(leaf));
+            free(leaf);
         } else {
             EndingBlocks<Leaf, Memory>::end(static_cast<Leaf*>(leaf), memory_, [this](Leaf* ending) {
                 std::destroy_n(entries(ending), ending->used);
-                memory_.deallocate(ending, node_bytes(ending));
+                free(ending);
             });
         }
     }

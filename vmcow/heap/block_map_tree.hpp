@@ -350,7 +350,7 @@ private:
             for (std::uint32_t i = leaf->used; i-- > 0;) {
                 if (is_upper(i)) nodes_.remove(leaf, Nodes::entries(leaf) + i);
             }
-            leaf->bits = bits;
+            leaf->bits = static_cast<std::uint16_t>(bits);
             if (leaf->used == 0) {
                 Nodes::set_slots(place.parent, first, run / 2, nullptr);
                 set_shortcuts(place.hash & ~upper_half, bits, nullptr);

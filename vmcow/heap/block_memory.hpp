@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "vmcow/heap/node_pool.hpp"
 #include "vmcow/heap/sharing.hpp"
 
 // What the block trees of this folder have in common: the size of their blocks, where those come from, and how one ends
@@ -53,7 +54,7 @@ struct BlockShape {
 struct BlockUsage {
     std::uint64_t leaves = 0;
     std::uint64_t inner_nodes = 0;
-    std::uint64_t bytes = 0;          ///< asked of the allocator for these
+    std::uint64_t bytes = 0;          ///< of memory for these
     std::uint64_t shared_blocks = 0;  ///< leaves and inner nodes that have another handle than this tree's
 
     bool operator==(const BlockUsage&) const = default;
@@ -121,11 +122,36 @@ public:
         auto* const first = static_cast<Unit*>(at);
         Traits::deallocate(units_, std::pointer_traits<UnitPointer>::pointer_to(*first), units(bytes));
     }
+
+    /// The same for a node, which comes from a pool where all allocators are equal.
+    [[nodiscard]] NodePlace allocate_node(std::size_t bytes) {
+        if constexpr (kPooled) {
+            if (Pool::takes(bytes)) {
+                const NodePlace node = Pool::allocate(units_, allocated_bytes(bytes));
+                count_allocation<kOptions>(allocated_bytes(bytes));
+                return node;
+            }
+        }
+        return {allocate(bytes), 0};
+    }
+    void deallocate_node(NodePlace node, std::size_t bytes) noexcept {
+        if constexpr (kPooled) {
+            if (Pool::takes(bytes)) {
+                Pool::deallocate(units_, node, allocated_bytes(bytes));
+                return;
+            }
+        }
+        deallocate(node.at, bytes);
+    }
     [[nodiscard]] static constexpr std::size_t allocated_bytes(std::size_t bytes) noexcept {
         return units(bytes) * sizeof(Unit);
     }
 
 private:
+    /// One for all types of elements.
+    using Pool = NodePool<typename std::allocator_traits<Allocator>::template rebind_alloc<std::byte>>;
+    static constexpr bool kPooled = kAlwaysEqual && kAlignment <= Pool::kAlignment;
+
     BlockMemory(Units chosen, int) noexcept : units_(std::move(chosen)) {}
     [[nodiscard]] static constexpr std::size_t units(std::size_t bytes) noexcept {
         return (bytes + sizeof(Unit) - 1) / sizeof(Unit);
