@@ -15,8 +15,9 @@ int run(int argc, char** argv) {
     program.name = "heap_bench";
     program.question = "What sharing within the heap costs, beside containers that do not share.";
     program.add_rows = [](const bench::BenchSizes& sizes) {
-        bench::register_block_rows(sizes);
-        bench::register_list_rows(sizes);
+        bench::HeapRounds rounds(sizes);
+        bench::add_block_rows(sizes, rounds);
+        bench::add_list_rows(sizes, rounds);
     };
     program.end = [] {};
     return bench::run_benchmark(argc, argv, program);

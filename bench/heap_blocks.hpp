@@ -1,6 +1,6 @@
 #pragma once
 
-#include "bench/bench_support.hpp"
+#include "bench/heap_rounds.hpp"
 
 namespace bench {
 
@@ -12,10 +12,11 @@ namespace bench {
 ///     block_array/build/256                              by the builder
 ///     block_array/set_shared/256                         every version kept; the label says what each takes, as malloc
 ///                                                        counts it; the row fails past 900 bytes, or 1.1 of the model
-///     block_array/overhead/64, overhead/256              what building takes beyond the data is in the label; the row
-///                                                        fails past 30 % and 10 %
+///     block_array/overhead/64, overhead/256              what it takes beyond the data is in the label, in its nodes
+///     and
+///                                                        as malloc counts it; the row fails past 30 % and 10 %
 ///     boost_unordered_map/insert, find                   keys in no order
 ///     block_map/insert_unique, find                      the same of a map that nobody shares
-void register_block_rows(const BenchSizes& sizes);
+void add_block_rows(const BenchSizes& sizes, HeapRounds& rounds);
 
 }  // namespace bench

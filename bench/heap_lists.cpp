@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <span>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -66,76 +67,62 @@ void expect(bool condition, const char* what) {
     if (!condition) throw std::runtime_error(what);
 }
 
-/// Writes to all places of `structure` in turn, and looks whether that was done.
-template <class Structure, class Write>
-void measure_writes(benchmark::State& state, bool& warm, std::size_t count, const Write& write) {
-    const std::vector<std::uint32_t> at = places(count);
+/// Writes to all places of a list in turn, and looks whether that was done.
+RoundsInTurn::Round set_unique(std::size_t count) {
     const Vector zeros(count);
-    Structure structure(zeros.begin(), zeros.end());
-    std::uint64_t last = 0;
-    measure(state, warm, [&] {
+    const auto list = std::make_shared<List>(std::span<const std::uint64_t>(zeros));
+    return [list, at = places(count)] {
+        List all = std::move(*list);
+        std::uint64_t last = 0;
         const double seconds = seconds_of([&] {
-            for (const std::uint32_t place : at) write(structure, place, ++last);
+            for (const std::uint32_t place : at) all = std::move(all).set(place, ++last);
         });
-        return seconds / static_cast<double>(count);
-    });
-    expect(structure[at.back()] == last, "not written");
+        expect(all[at.back()] == last, "not written");
+        *list = std::move(all);
+        return seconds / static_cast<double>(at.size());
+    };
 }
 
-template <class Structure, class Push>
-void measure_pushes(benchmark::State& state, bool& warm, std::size_t count, const Push& push) {
-    measure(state, warm, [&] {
-        Structure structure;
+RoundsInTurn::Round push(std::size_t count) {
+    return [count] {
+        List list;
         const double seconds = seconds_of([&] {
-            for (std::uint64_t i = 0; i < count; ++i) push(structure, i);
+            for (std::uint64_t i = 0; i < count; ++i) list = std::move(list).push(i);
         });
-        expect(structure.size() == count && structure[count - 1] == count - 1, "not pushed");
+        expect(list.size() == count && list[count - 1] == count - 1, "not pushed");
         return seconds / static_cast<double>(count);
-    });
+    };
 }
 
-void first_write(benchmark::State& state, bool& warm, std::size_t count) {
+RoundsInTurn::Round first_write(std::size_t count) {
     const Vector zeros(count);
-    const KeepingList base(zeros.begin(), zeros.end());
-    measure(state, warm, [&] {
+    return [base = KeepingList(zeros.begin(), zeros.end())] {
         KeepingList copy = base;
         const double seconds = seconds_of([&] { copy = std::move(copy).set(7, 1); });
         expect(base[7] == 0 && copy[7] == 1, "not a copy");
         return seconds;
-    });
+    };
 }
 
-void raw_memcpy(benchmark::State& state, bool& warm, std::size_t count) {
-    const Vector base(count);
-    Vector copy(count, 1);
-    measure(state, warm, [&] {
+RoundsInTurn::Round raw_memcpy(std::size_t count) {
+    return [count, base = Vector(count), copy = Vector(count, 1)]() mutable {
         const double seconds = seconds_of([&] {
             std::memcpy(copy.data(), base.data(), count * sizeof(std::uint64_t));
             benchmark::ClobberMemory();
         });
         expect(copy[7] == 0, "not a copy");
         return seconds;
-    });
+    };
 }
 
 }  // namespace
 
-void register_list_rows(const BenchSizes& sizes) {
-    constexpr int kRepetitions = 15;
+void add_list_rows(const BenchSizes& sizes, HeapRounds& rounds) {
     const std::size_t count = element_count(sizes);
-    add_row("list/set_unique", sizes, kRepetitions, [count](benchmark::State& state, bool& warm) {
-        measure_writes<List>(state, warm, count, [](List& list, std::uint32_t at, std::uint64_t value) {
-            list = std::move(list).set(at, value);
-        });
-    });
-    add_row("list/push", sizes, kRepetitions, [count](benchmark::State& state, bool& warm) {
-        measure_pushes<List>(state, warm, count,
-                             [](List& list, std::uint64_t value) { list = std::move(list).push(value); });
-    });
-    add_row("list/first_write_shared", sizes, kRepetitions,
-            [count](benchmark::State& state, bool& warm) { first_write(state, warm, count); });
-    add_row("raw/memcpy", sizes, kRepetitions,
-            [count](benchmark::State& state, bool& warm) { raw_memcpy(state, warm, count); });
+    rounds.set.add("list/set_unique", [=] { return set_unique(count); });
+    rounds.build.add("list/push", [=] { return push(count); });
+    rounds.copy.add("list/first_write_shared", [=] { return first_write(count); });
+    rounds.copy.add("raw/memcpy", [=] { return raw_memcpy(count); });
 }
 
 }  // namespace bench

@@ -1,11 +1,11 @@
 #pragma once
 
-#include "bench/bench_support.hpp"
+#include "bench/heap_rounds.hpp"
 
 namespace bench {
 
 /// Adds the rows of structures that share as a whole, beside std::vector and memcpy: `list/set_unique`, random places
 /// of a list of `sizes` that nobody shares; `list/first_write_shared`, which copies it; `list/push`, from empty.
-void register_list_rows(const BenchSizes& sizes);
+void add_list_rows(const BenchSizes& sizes, HeapRounds& rounds);
 
 }  // namespace bench

@@ -102,7 +102,7 @@ public:
     block_array(const block_array& other) : block_array(other, other.nodes_.memory().for_copy()) {}
     block_array(const block_array& other, const Allocator& allocator) : block_array(other, Memory(allocator)) {}
     /// Leaves the other one empty.
-    block_array(block_array&& other) noexcept : nodes_(other.nodes_.shape(), other.nodes_.memory()) { take(other); }
+    block_array(block_array&& other) noexcept : nodes_(other.nodes_) { take(other); }
     block_array(block_array&& other, const Allocator& allocator) : nodes_(other.nodes_.shape(), Memory(allocator)) {
         move_from(other);
     }
@@ -154,7 +154,7 @@ public:
     /// Throws: std::out_of_range. Cost: a load per level.
     [[nodiscard]] const T& operator[](std::size_t index) const {
         check(index);
-        return Nodes::elements(leaf_of(index))[index & (nodes_.leaf_capacity() - 1)];
+        return Nodes::elements(leaf_of(index))[nodes_.in_leaf(index)];
     }
     [[nodiscard]] const T& at(std::size_t index) const { return (*this)[index]; }
     [[nodiscard]] const T& get(std::size_t index) const { return (*this)[index]; }
@@ -167,7 +167,7 @@ public:
     /// The elements from `index` to the end of its leaf. Throws: std::out_of_range.
     [[nodiscard]] std::span<const T> leaf_from(std::size_t index) const {
         const T* const first = &(*this)[index];
-        const std::size_t in_leaf = index & (nodes_.leaf_capacity() - 1);
+        const std::size_t in_leaf = nodes_.in_leaf(index);
         return {first, std::min(nodes_.leaf_capacity() - in_leaf, size_ - index)};
     }
     /// Calls `visit(std::span<const T>)` for leaf after leaf: bulk reading at the speed of memory. `visit` may change
@@ -261,7 +261,7 @@ public:
         check(index);
         ++changes_;
         Node* const leaf = alone_.get() ? leaf_of(index) : own_leaf(index);
-        std::forward<F>(change)(Nodes::elements(leaf)[index & (nodes_.leaf_capacity() - 1)]);
+        std::forward<F>(change)(Nodes::elements(leaf)[nodes_.in_leaf(index)]);
     }
 
     [[nodiscard]] block_array push_back(T element) const& {
@@ -377,19 +377,18 @@ private:
     }
 
     void check(std::size_t index) const {
-        if (index >= size_) throw std::out_of_range("an index past the end of a block_array");
+        if (index >= size_) [[unlikely]]
+            refuse_index();
+    }
+    [[noreturn, gnu::noinline, gnu::cold]] static void refuse_index() {
+        throw std::out_of_range("an index past the end of a block_array");
     }
     [[nodiscard]] std::size_t tail_begin() const noexcept {
-        return size_ == 0 ? 0 : (size_ - 1) & ~(nodes_.leaf_capacity() - 1);
+        return size_ == 0 ? 0 : size_ - 1 - nodes_.in_leaf(size_ - 1);
     }
     [[nodiscard]] Node* leaf_of(std::size_t index) const noexcept {
         if (index >= tail_begin()) return Nodes::at(tail_);
-        Node* node = Nodes::at(root_);
-        for (unsigned shift = nodes_.leaf_shift() + levels_ * nodes_.fan_shift(); shift > nodes_.leaf_shift();) {
-            shift -= nodes_.fan_shift();
-            node = Nodes::at(Nodes::children(node)[(index >> shift) & (nodes_.fan_out() - 1)]);
-        }
-        return node;
+        return nodes_.leaf_below(Nodes::at(root_), levels_, index >> nodes_.leaf_shift());
     }
     /// The inner node right above the leaf. Pre: that is in the tree.
     [[nodiscard]] const Node* parent_of(std::size_t index) const noexcept {
@@ -400,7 +399,8 @@ private:
         return node;
     }
     /// The leaf of an element, and all above it, made this array's own. Pre: the index is there.
-    [[nodiscard]] Node* own_leaf(std::size_t index) {
+    /// Not inlined, and so what surrounds it is: an array that is changed in place step by step stays in registers.
+    [[nodiscard, gnu::noinline]] Node* own_leaf(std::size_t index) {
         // What copies had is this array's alone again some day. To find that out, all blocks are looked at, but no more
         // often than there were as many writes.
         if (++alone_.writes > size_ >> nodes_.leaf_shift()) {

@@ -10,11 +10,13 @@
 
 namespace vmcow::heap::detail {
 
+[[noreturn, gnu::noinline, gnu::cold]] inline void refuse_index(std::size_t index, std::size_t size) {
+    throw std::out_of_range("index " + std::to_string(index) + " of " + std::to_string(size));
+}
 /// Throws: std::out_of_range -- unless `index` is less than `size`.
 inline void check_index(std::size_t index, std::size_t size) {
-    if (index >= size) [[unlikely]] {
-        throw std::out_of_range("index " + std::to_string(index) + " of " + std::to_string(size));
-    }
+    if (index >= size) [[unlikely]]
+        refuse_index(index, size);
 }
 /// Throws: std::out_of_range -- there is no element.
 inline void check_not_empty(std::size_t size) {

@@ -112,12 +112,9 @@ public:
     [[nodiscard]] list set(std::size_t index, T value) const& { return list(*this).set(index, std::move(value)); }
     [[nodiscard]] list set(std::size_t index, T value) && {
         detail::check_index(index, this->size());
-        if (buffer_.is_unique()) {
-            buffer_.writable()[index] = std::move(value);
-        } else {
-            buffer_.replace(index, 1, 1,
-                            [&](T* to, std::size_t& made) { buffer_.construct(to, made, std::move(value)); });
-        }
+        if (!buffer_.is_unique()) [[unlikely]]
+            return std::move(*this).set_in_copy(index, std::move(value));
+        buffer_.writable()[index] = std::move(value);
         return std::move(*this);
     }
     /// Calls `change(element)`, as for an element that holds structures itself. If it throws, the element is as it has
@@ -198,6 +195,21 @@ private:
     friend class heap::slice<T, kOptions, Allocator>;
     explicit list(Buffer&& buffer) noexcept : buffer_(std::move(buffer)) {}
 
+    /// In a variable of its own, so that nothing but the moves of a handle asks where a list is that is set in place
+    /// step by step: it stays in a register.
+    [[nodiscard]] list set_in_copy(std::size_t index, T value) && {
+        list mine(std::move(*this));
+        try {
+            mine.replace_one(index, std::move(value));
+        } catch (...) {
+            *this = std::move(mine);
+            throw;
+        }
+        return mine;
+    }
+    [[gnu::noinline]] void replace_one(std::size_t index, T&& value) {
+        buffer_.replace(index, 1, 1, [&](T* to, std::size_t& made) { buffer_.construct(to, made, std::move(value)); });
+    }
     [[nodiscard]] list part(std::size_t first, std::size_t count) const {
         if (first == 0 && count == this->size()) return *this;
         using Traits = std::allocator_traits<Allocator>;
