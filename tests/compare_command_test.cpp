@@ -91,6 +91,19 @@ TEST(CompareCommandTest, TableAndCsvHaveALineForEachEngine) {
     EXPECT_EQ(csv.out.rfind("name,build_seconds,", 0), 0U) << csv.out;
 }
 
+TEST(CompareCommandTest, ATraceIsReplayedUpToTheNumberOfWritesAskedFor) {
+    const tests::TemporaryDirectory folder;
+    const std::string trace = folder / "trace.csv";
+    std::ofstream(trace) << "offset,length\n0,8\n8192,8\n40960,8\n";
+    const auto copied = [&](std::vector<std::string> words) {
+        words.insert(words.begin(), {"--trace", trace, "--engines", "pages"});
+        return compared(std::move(words))["engines"][0]["copied_bytes"].get<std::uint64_t>();
+    };
+    EXPECT_EQ(copied({}), 3 * 4096U);
+    EXPECT_EQ(copied({"--writes", "2"}), 2 * 4096U);
+    expect_complaint(compare({"--trace", trace, "--writes", "4"}), 2, "4 writes are more than the 3 of the trace");
+}
+
 TEST(CompareCommandTest, WhatMakesNoSenseIsALineAndStatusTwo) {
     expect_complaint(compare({"--engines", "pages,nothing"}), 2, "'nothing' is no engine");
     expect_complaint(compare({"--engines", "pages,pages"}), 2, "there twice");
@@ -100,7 +113,7 @@ TEST(CompareCommandTest, WhatMakesNoSenseIsALineAndStatusTwo) {
     expect_complaint(compare({"--sweep", "1,x", "--json"}), 2, "--sweep");
     expect_complaint(compare({"--sweep", "1"}), 2, "--json");
     expect_complaint(compare({"--trace", "/nowhere/trace"}), 1, "/nowhere/trace");
-    expect_complaint(compare({"--trace", "x", "--writes", "5"}), 2, "--trace");
+    expect_complaint(compare({"--trace", "x", "--pattern", "hot"}), 2, "--trace");
     expect_complaint(compare({"--size", "1000G"}), 1, "of memory");
     expect_complaint(compare({"--csv", "/nowhere/file", "--size", "64K"}), 1, "/nowhere");
 }

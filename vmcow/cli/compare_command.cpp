@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,15 +15,14 @@
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/human.hpp"
 #include "vmcow/cli/output_file.hpp"
+#include "vmcow/cli/workload_options.hpp"
 #include "vmcow/measure/compare.hpp"
-#include "vmcow/measure/trace.hpp"
 #include "vmcow/sys/proc_field.hpp"
 
 namespace vmcow::cli {
 namespace {
 
 using measure::EngineFigures;
-using measure::Pattern;
 using measure::Workload;
 
 constexpr std::uint64_t kDefaultBytes = std::uint64_t{64} << 20;
@@ -34,7 +31,7 @@ struct CompareOptions {
     CompareOptions() { workload.size_bytes = kDefaultBytes; }
 
     Workload workload;
-    std::string trace;
+    std::optional<std::string> trace;
     std::vector<std::string> engines = measure::engine_names();
     std::uint64_t children = 1;
     std::vector<std::uint64_t> sweep;
@@ -46,15 +43,6 @@ struct Crossover {
     std::uint64_t writes = 0;
     std::vector<EngineFigures> engines;
 };
-
-double parse_share(std::string_view text) {
-    double share = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), share);
-    if (error != std::errc() || end != text.data() + text.size() || !(share >= 0 && share <= 1)) {
-        throw std::invalid_argument(fmt::format("'{}' is not a share between 0 and 1", text));
-    }
-    return share;
-}
 
 /// "a,b,c", none of them empty or there twice.
 template <class T, class Parse>
@@ -178,27 +166,16 @@ std::string table(const CompareOptions& options, const std::vector<EngineFigures
     return text + '\n' + measure::advise(engines, workload, options.children) + '\n';
 }
 
-Workload workload_of(const CompareOptions& options, bool has_size) {
-    Workload workload = options.workload;
-    if (!options.trace.empty()) {
-        try {
-            workload = measure::replay(std::make_shared<const measure::Trace>(measure::read_trace(options.trace)));
-        } catch (const std::invalid_argument& error) {
-            throw Failure(error.what());
-        }
-        if (has_size) workload.size_bytes = options.workload.size_bytes;
-    }
-    try {
-        workload.validate();
-    } catch (const std::invalid_argument& error) {
-        throw Failure(error.what(), ExitCode::usage);
-    }
-    return workload;
+void take_trace(CompareOptions& options, const CLI::App& verb) {
+    const std::uint64_t writes = options.workload.writes;
+    options.workload = with_trace(options.workload, *options.trace, verb.count("--size") > 0);
+    if (verb.count("--writes") > 0) options.workload.writes = writes;
 }
 
-void run_compare(CompareOptions options, bool has_size) {
+void run_compare(CompareOptions options, const CLI::App& verb) {
+    if (options.trace) take_trace(options, verb);
+    require_valid(options.workload);
     require_kernel();
-    options.workload = workload_of(options, has_size);
     std::optional<OutputFile> csv;
     if (!options.csv.empty()) csv.emplace(options.csv);
     Workload largest = options.workload;
@@ -219,36 +196,15 @@ void run_compare(CompareOptions options, bool has_size) {
     }
 }
 
-void add_workload_options(CLI::App& verb, CompareOptions& options) {
-    Workload& workload = options.workload;
-    std::map<std::string, Pattern> patterns;
-    for (const Pattern pattern :
-         {Pattern::uniform, Pattern::sequential, Pattern::stride, Pattern::zipf, Pattern::hot}) {
-        patterns.emplace(name_of(pattern), pattern);
-    }
-    add_size(verb, "--size", workload.size_bytes, "Bytes of the value")->default_str("64M");
-    std::vector<CLI::Option*> drawn;
-    drawn.push_back(add_count(verb, "--writes", workload.writes, "How many writes", 1)->default_str("100000"));
-    drawn.push_back(add_size(verb, "--write-bytes", workload.write_bytes, "Bytes of each write")->default_str("8"));
-    drawn.push_back(
-        add_choice(verb, "--pattern", workload.pattern, patterns, "Where the writes go")->default_str("uniform"));
-    drawn.push_back(verb.add_flag("--aligned", workload.aligned, "Begin each write at a multiple of its length"));
-    drawn.push_back(add_count(verb, "--seed", workload.seed, "The same seed makes the same writes")->default_str("1"));
-    drawn.push_back(add_parsed(verb, "--rewrite-same", workload.rewrite_same, "SHARE", parse_share,
-                               "Share of the writes that store what the value already holds")
-                        ->default_str("0"));
-    CLI::Option* const trace = verb.add_option("--trace", options.trace, "Replay the writes that FILE holds");
-    trace->type_name("FILE");
-    for (CLI::Option* const option : drawn) trace->excludes(option);
-}
-
 }  // namespace
 
 void add_compare_command(CLI::App& app) {
     const auto options = std::make_shared<CompareOptions>();
     CLI::App* verb = app.add_subcommand(
         "compare", "Hand the same value over in different ways, write to it, and show what each way costs");
-    add_workload_options(*verb, *options);
+    add_size(*verb, "--size", options->workload.size_bytes, "Bytes of the value")->default_str("64M");
+    add_count(*verb, "--writes", options->workload.writes, "How many writes", 1)->default_str("100000");
+    add_workload_options(*verb, options->workload, options->trace, "value");
     add_parsed(
         *verb, "--engines", options->engines, "A,B,C",
         [](std::string_view text) { return parse_list<std::string>(text, parse_engine); },
@@ -275,7 +231,7 @@ void add_compare_command(CLI::App& app) {
         fmt::format("Engines: {}.\n\nExample: vmcow compare --size 256M --writes 10000 --engines "
                     "deep-copy,pages,block-256 --sweep 100,1000,100000 --json",
                     fmt::join(measure::engine_names(), ", ")));
-    verb->callback([options, verb] { run_compare(*options, verb->count("--size") > 0); });
+    verb->callback([options, verb] { run_compare(*options, *verb); });
 }
 
 }  // namespace vmcow::cli

@@ -1,11 +1,13 @@
 #include "vmcow/cli/measure_command.hpp"
 
 #include <memory>
+#include <string>
 
 #include "vmcow/cli/command_line.hpp"
 #include "vmcow/cli/measure_options.hpp"
 #include "vmcow/cli/measure_output.hpp"
 #include "vmcow/cli/measure_run.hpp"
+#include "vmcow/cli/workload_options.hpp"
 
 namespace vmcow::cli {
 namespace {
@@ -26,12 +28,7 @@ void add_measure_command(CLI::App& app) {
         "measure", "Write to a private view of an image, and show what copy-on-write cost beside what a model expects");
     add_measure_options(*verb, *options);
     verb->footer(
-        "Patterns:\n"
-        "  uniform     anywhere, each place equally likely\n"
-        "  sequential  one behind the other, from the start again at the end\n"
-        "  stride      one in each page, page after page; each lap behind the bytes of the last\n"
-        "  zipf        the r-th most popular page with weight r^-0.99, scattered over the image\n"
-        "  hot         90 % into the first tenth of the image, the others into the rest\n"
+        std::string(pattern_help()) +
         "\n"
         "Behind the figures stands what the same changes would have copied in blocks from 4 bytes to 2 MiB.\n"
         "\n"
