@@ -17,10 +17,24 @@ namespace vmcow::sys {
 namespace {
 
 /// After fork: only system calls (I7; execvp(3) of glibc looks the program up on the stack).
-[[noreturn]] void become(const std::vector<char*>& argv, pid_t parent, int errors) noexcept {
+bool take(const ChildStreams& streams) noexcept {
+    if (streams.own_group && ::setpgid(0, 0) != 0) return false;
+    const std::array<int, 3> given = {streams.in, streams.out, streams.err};
+    for (int fd = 0; fd < 3; ++fd) {
+        const int from = given[static_cast<std::size_t>(fd)];
+        if (from >= 0 && ::dup2(from, fd) < 0) return false;
+    }
+    return true;
+}
+
+/// As `take`.
+[[noreturn]] void become(const std::vector<char*>& argv, const ChildStreams& streams, pid_t parent,
+                         int errors) noexcept {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     int error = ESRCH;
-    if (::getppid() == parent) {
+    if (::getppid() == parent && !take(streams)) {
+        error = errno;
+    } else if (::getppid() == parent) {
         sigset_t none;
         ::sigemptyset(&none);
         (void)std::signal(SIGPIPE, SIG_DFL);
@@ -34,7 +48,8 @@ namespace {
 
 }  // namespace
 
-ChildProgram::ChildProgram(const std::vector<std::string>& argv) {
+ChildProgram::ChildProgram(const std::vector<std::string>& argv, const ChildStreams& streams)
+    : own_group_(streams.own_group) {
     std::vector<char*> words;
     words.reserve(argv.size() + 1);
     for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
@@ -45,7 +60,7 @@ ChildProgram::ChildProgram(const std::vector<std::string>& argv) {
     UniqueFd writer(ends[1]);
     const pid_t parent = ::getpid();
     pid_ = ::fork();
-    if (pid_ == 0) become(words, parent, writer.get());
+    if (pid_ == 0) become(words, streams, parent, writer.get());
     if (pid_ < 0) throw_errno("fork");
     writer.reset();
     int error = 0;
@@ -64,12 +79,12 @@ ChildProgram::ChildProgram(const std::vector<std::string>& argv) {
 
 ChildProgram::~ChildProgram() {
     if (status_) return;
-    ::kill(pid_, SIGKILL);
+    ::kill(addressed(), SIGKILL);
     (void)retry_interrupted([&]() noexcept { return ::waitpid(pid_, nullptr, 0); });
 }
 
 void ChildProgram::send(int signal) const noexcept {
-    if (!status_) ::kill(pid_, signal);
+    if (!status_) ::kill(addressed(), signal);
 }
 
 std::optional<int> ChildProgram::reap() noexcept {

@@ -10,7 +10,16 @@
 
 namespace vmcow::sys {
 
-/// A program that runs as our child, with our terminal and our descriptors 0 to 2.
+/// What a program has that is not ours: descriptors in place of 0 to 2, each above 2, where there is one.
+struct ChildStreams {
+    int in = -1;
+    int out = -1;
+    int err = -1;
+    /// It leads a process group: signals, also the destructor's, reach what it has started too.
+    bool own_group = false;
+};
+
+/// A program that runs as our child, with our terminal and our descriptors 0 to 2, unless it is given others.
 ///
 /// It begins with an empty signal mask and SIGPIPE as it is by default; when this process dies, it gets SIGTERM. Its
 /// owner reaps it: the destructor kills it if it still runs.
@@ -18,7 +27,7 @@ namespace vmcow::sys {
 /// Pre:    this process has one thread. Source: fork(2), execvp(3), pidfd_open(2).
 class ChildProgram {
 public:
-    explicit ChildProgram(const std::vector<std::string>& argv);
+    explicit ChildProgram(const std::vector<std::string>& argv, const ChildStreams& streams = {});
     ChildProgram(const ChildProgram&) = delete;
     ChildProgram& operator=(const ChildProgram&) = delete;
     ~ChildProgram();
@@ -34,7 +43,10 @@ public:
     [[nodiscard]] int shell_status() const noexcept;
 
 private:
+    [[nodiscard]] pid_t addressed() const noexcept { return own_group_ ? -pid_ : pid_; }
+
     pid_t pid_ = -1;
+    bool own_group_;
     UniqueFd pidfd_;
     std::optional<int> status_;
 };
