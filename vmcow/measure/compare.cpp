@@ -15,20 +15,13 @@
 #include "vmcow/heap/block_array.hpp"
 #include "vmcow/heap/block_table.hpp"
 #include "vmcow/heap/list.hpp"
+#include "vmcow/measure/compare_words.hpp"
 #include "vmcow/resident_view.hpp"
 #include "vmcow/slot.hpp"
 #include "vmcow/view.hpp"
 
 namespace vmcow::measure {
 namespace {
-
-constexpr std::size_t kWordBytes = sizeof(std::uint64_t);
-
-std::uint64_t word_at(std::uint64_t index) noexcept { return (index + 1) * 0x9e3779b97f4a7c15; }
-
-std::uint64_t word_count(const Workload& workload) noexcept {
-    return (workload.size_bytes + kWordBytes - 1) / kWordBytes;
-}
 
 template <class Work>
 double seconds_of(Work&& work) {
@@ -80,22 +73,6 @@ using Allocator = TrackedAllocator<std::uint64_t>;
 std::uint64_t merged(std::uint64_t word, std::size_t first, std::size_t count, std::uint64_t value) noexcept {
     std::memcpy(reinterpret_cast<std::byte*>(&word) + first, &value, count);
     return word;
-}
-
-/// For engines that have words: calls `change(index, first byte, bytes)` for each word of a write.
-template <class Change>
-void for_each_word(const Write& write, Change&& change) {
-    for (std::uint64_t at = write.offset; at < write.offset + write.bytes;) {
-        const std::size_t first = at % kWordBytes;
-        const std::size_t count = std::min<std::uint64_t>(kWordBytes - first, write.offset + write.bytes - at);
-        change(at / kWordBytes, first, count);
-        at += count;
-    }
-}
-
-/// What a write stores: the same on each engine, or what was there.
-std::uint64_t stored(const Write& write, std::uint64_t index) noexcept {
-    return write.same ? word_at(index) : ~word_at(index);
 }
 
 // Each engine: `build`, then for each child `hand_over`, `write` and `read` on what that has got, `finish`.
@@ -295,6 +272,23 @@ private:
     std::span<std::byte> image_;
 };
 
+/// What `work` takes with all writes of the workload, without making them up.
+template <class Work>
+double seconds_of_each(const Workload& workload, Work&& work) {
+    constexpr std::uint64_t kAtOnce = 4096;
+    std::vector<Write> some(std::min(workload.writes, kAtOnce));
+    WriteSequence sequence(workload);
+    double seconds = 0;
+    for (std::uint64_t done = 0; done < workload.writes; done += some.size()) {
+        some.resize(std::min<std::uint64_t>(workload.writes - done, kAtOnce));
+        for (Write& write : some) write = sequence.next();
+        seconds += seconds_of([&] {
+            for (const Write& write : some) work(write);
+        });
+    }
+    return seconds;
+}
+
 template <class Engine>
 EngineFigures run(Engine engine, const Workload& workload, std::uint64_t children) {
     heap::counters() = {};
@@ -305,16 +299,10 @@ EngineFigures run(Engine engine, const Workload& workload, std::uint64_t childre
     double reading = 0;
     for (std::uint64_t child = 0; child < children; ++child) {
         figures.hand_over_seconds += seconds_of([&] { engine.hand_over(); });
-        writing += seconds_of([&] {
-            WriteSequence sequence(workload);
-            for (std::uint64_t i = 0; i < workload.writes; ++i) engine.write(sequence.next());
-        });
+        writing += seconds_of_each(workload, [&](const Write& write) { engine.write(write); });
         figures.checksum = 0;
-        reading += seconds_of([&] {
-            WriteSequence sequence(workload);
-            for (std::uint64_t i = 0; i < workload.writes; ++i) {
-                figures.checksum = figures.checksum * 31 + engine.read(sequence.next().offset / kWordBytes);
-            }
+        reading += seconds_of_each(workload, [&](const Write& write) {
+            figures.checksum = folded(figures.checksum, engine.read(write.offset / kWordBytes));
         });
         engine.finish();
     }
@@ -325,7 +313,7 @@ EngineFigures run(Engine engine, const Workload& workload, std::uint64_t childre
     figures.memory_after_bytes = engine.memory_bytes();
     figures.copied_bytes = engine.copied_bytes();
     const auto logical = static_cast<double>(workload.logical_bytes() * children);
-    if (logical > 0) figures.amplification = static_cast<double>(figures.copied_bytes) / logical;
+    if (logical > 0) figures.amplification = static_cast<double>(*figures.copied_bytes) / logical;
     return figures;
 }
 
@@ -383,29 +371,6 @@ std::uint64_t engine_memory_needed(std::string_view name, const Workload& worklo
     const std::uint64_t whole = leaf == 0 ? size : size / leaf * (leaf + 48);
     const std::uint64_t copies = workload.writes * 2 + workload.logical_bytes() / block;
     return whole + std::min(whole, copies * (block + 1024)) * (name == "pages-resident" ? 1 : children);
-}
-
-std::string advise(const std::vector<EngineFigures>& engines, const Workload& workload, std::uint64_t children) {
-    const auto seconds = [&](const EngineFigures& each) { return each.total_seconds(workload, children); };
-    const EngineFigures* best = nullptr;
-    const EngineFigures* least = nullptr;
-    for (const EngineFigures& each : engines) {
-        if (each.name == "moved") continue;  // leaves the caller without its value: no way to share one
-        if (best == nullptr || seconds(each) < seconds(*best)) best = &each;
-        if (least == nullptr || each.memory_after_bytes < least->memory_after_bytes) least = &each;
-    }
-    if (best == nullptr) return "Nothing was compared that leaves the caller its value.";
-    std::string advice = fmt::format(
-        "Use {}: handing the value over and writing to it took {:.3g} s, the least of all that leave the caller its "
-        "value, "
-        "and {:.3g} MiB of memory in the end",
-        best->name, seconds(*best), static_cast<double>(best->memory_after_bytes) / (1 << 20));
-    if (least != best && least->memory_after_bytes < best->memory_after_bytes) {
-        advice += fmt::format("; {} needed {:.3g} MiB less, and {:.3g} times as long", least->name,
-                              static_cast<double>(best->memory_after_bytes - least->memory_after_bytes) / (1 << 20),
-                              seconds(*least) / seconds(*best));
-    }
-    return advice + ".";
 }
 
 }  // namespace vmcow::measure

@@ -14,14 +14,15 @@ namespace vmcow::measure {
 struct EngineFigures {
     std::string name;
     double build_seconds = 0;
-    double read_ns = 0;                     ///< of a word where a write went
-    double write_ns = 0;                    ///< of a write, with the copies that it causes
-    double hand_over_seconds = 0;           ///< of the value to one child
-    std::uint64_t memory_before_bytes = 0;  ///< of the value alone
-    std::uint64_t memory_after_bytes = 0;   ///< of the value and of all that the children have
-    std::uint64_t copied_bytes = 0;         ///< for the children, together
-    std::uint64_t checksum = 0;             ///< of what the last child read: the same on every engine
-    std::optional<double> amplification;    ///< bytes copied for each byte that the children wrote
+    double read_ns = 0;                                ///< of a word where a write went
+    double write_ns = 0;                               ///< of a write, with the copies that it causes
+    double hand_over_seconds = 0;                      ///< of the value to one child
+    std::optional<std::uint64_t> memory_before_bytes;  ///< of the value alone
+    std::optional<std::uint64_t> memory_after_bytes;   ///< of the value and of all that the children have
+    std::optional<std::uint64_t> copied_bytes;         ///< for the children, together
+    std::uint64_t checksum = 0;                        ///< of what the last child read: the same on every engine
+    std::optional<double> amplification;               ///< bytes copied for each byte that the children wrote
+    bool is_peer = false;                              ///< of another language: there to compare with, not to choose
 
     [[nodiscard]] double total_seconds(const Workload& workload, std::uint64_t children) const noexcept;
 };
