@@ -8,6 +8,8 @@ build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohman
     musl-dev)
 # shellcheck disable=SC2034
 tidy_packages=(clang-tidy jq) format_packages=(clang-format) bench_packages=(jq) browser_packages=(chromium)
+# shellcheck disable=SC2034
+peer_packages=(php-cli python3 rustc cargo librust-im-rc-dev)
 
 # One line on stderr, and the exit status: 2 for a command line that makes no sense, 1 for a failure.
 usage_error() {
