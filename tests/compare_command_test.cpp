@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -80,6 +81,39 @@ TEST(CompareCommandTest, SweepSaysWhatEachEngineTakesForSoManyWrites) {
     EXPECT_LT(few[1]["total_memory_bytes"], few[0]["total_memory_bytes"]);
 }
 
+/// The data of the page that `page` is.
+json data_of(const std::string& page) {
+    const std::string before = "<script type=\"application/json\" id=\"data\">";
+    const std::size_t begin = page.find(before) + before.size();
+    return json::parse(page.substr(begin, page.find("</script>", begin) - begin));
+}
+
+TEST(CompareCommandTest, ThePageIsDrawnOverTenfoldNumbersOfWrites) {
+    const tests::TemporaryDirectory folder;
+    const std::string file = folder / "page.html";
+    const CommandResult result =
+        compare({"--size", "64K", "--writes", "500", "--engines", "pages,moved,block-64", "--html", file});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_NE(result.out.find("\nUse "), std::string::npos) << result.out;  // the table too
+    std::stringstream page;
+    page << std::ifstream(file).rdbuf();
+    EXPECT_NE(page.str().find("<p class=\"verdict\">Use "), std::string::npos);
+    const json chart = data_of(page.str())["charts"][0];
+    EXPECT_EQ(chart["x"]["title"], "writes per GiB");
+    ASSERT_EQ(chart["series"].size(), 3U);
+    std::vector<double> writes;
+    for (const json& point : chart["series"][0]["points"]) writes.push_back(point[0].get<double>() / (1 << 14));
+    EXPECT_EQ(writes, (std::vector<double>{1, 10, 100, 500, 1000}));  // at most one for each of the 8192 words
+}
+
+TEST(CompareCommandTest, ThePageMayBeStandardOutputAndItsSweepBeGiven) {
+    const CommandResult result =
+        compare({"--size", "64K", "--writes", "5", "--engines", "pages", "--sweep", "2,7", "--html", "-"});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_EQ(result.out.rfind("<!DOCTYPE html>", 0), 0U);
+    EXPECT_EQ(data_of(result.out)["charts"][0]["series"][0]["points"].size(), 2U);
+}
+
 TEST(CompareCommandTest, TableAndCsvHaveALineForEachEngine) {
     const CommandResult table = compare({"--size", "64K", "--writes", "10", "--engines", "pages,moved"});
     EXPECT_EQ(table.end, tests::kChildExitedWell) << table.err;
@@ -112,6 +146,10 @@ TEST(CompareCommandTest, WhatMakesNoSenseIsALineAndStatusTwo) {
     expect_complaint(compare({"--size", "4", "--write-bytes", "8"}), 2, "write");
     expect_complaint(compare({"--sweep", "1,x", "--json"}), 2, "--sweep");
     expect_complaint(compare({"--sweep", "1"}), 2, "--json");
+    expect_complaint(compare({"--sweep", "1,0", "--json"}), 2, "--sweep");
+    expect_complaint(compare({"--html", "-", "--json"}), 2, "--html -");
+    expect_complaint(compare({"--html", "-", "--csv", "-"}), 2, "--html -");
+    expect_complaint(compare({"--html", "/nowhere/page.html", "--size", "64K"}), 1, "/nowhere");
     expect_complaint(compare({"--trace", "/nowhere/trace"}), 1, "/nowhere/trace");
     expect_complaint(compare({"--trace", "x", "--pattern", "hot"}), 2, "--trace");
     expect_complaint(compare({"--size", "1000G"}), 1, "of memory");

@@ -207,6 +207,28 @@ TEST(ReportPageTest, CrossoverIsDrawnPerGiBOfTheValue) {
     EXPECT_NE(page.find("<td>1.25 ns</td>"), std::string::npos);
 }
 
+TEST(ReportPageTest, BlocksAreShadesOfOneColourAndPeersAreDashed) {
+    Json document = tests::compare_document();
+    for (Json& step : document["crossover"]) {
+        for (const char* name : {"block-8", "block-64", "block-256"}) {
+            step["engines"].push_back({{"name", name}, {"total_memory_bytes", 4096}, {"total_seconds", 1}});
+        }
+        step["engines"].push_back(
+            {{"name", "php"}, {"total_memory_bytes", 4096}, {"total_seconds", 1}, {"peer", true}});
+    }
+    const std::string page = page_of(document);
+    const Json lines = chart_of(data_of(page), "Writes against memory in all").at("series");
+    ASSERT_EQ(lines.size(), 6U);
+    EXPECT_TRUE(lines[0].at("shade").is_null());
+    EXPECT_EQ(lines[2].at("shade"), 0.0);
+    EXPECT_EQ(lines[3].at("shade"), 0.5);
+    EXPECT_EQ(lines[4].at("shade"), 1.0);
+    EXPECT_EQ(lines[4].at("style"), "line");
+    EXPECT_EQ(lines[5].at("style"), "peer");
+    EXPECT_NE(page.find("Dashed: in other languages."), std::string::npos);
+    EXPECT_EQ(page_of(tests::compare_document()).find("Dashed"), std::string::npos);
+}
+
 // ---- several
 
 TEST(ReportPageTest, OfTwoDocumentsThePageHasTheDifference) {

@@ -31,12 +31,13 @@ struct Point {
     Value high = std::nullopt;
 };
 
-enum class SeriesStyle { line, model, limit };
+enum class SeriesStyle { line, model, limit, peer };
 
 struct Series {
     std::string name;
     std::vector<Point> points;  ///< in the order of x
     SeriesStyle style = SeriesStyle::line;
+    std::optional<double> shade = std::nullopt;  ///< one of a family, in one colour from light (0) to dark (1)
 };
 
 /// What is drawn, whatever draws it. Without labels it is lines over x; with labels bars, whose x is the label's index.

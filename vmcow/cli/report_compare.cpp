@@ -77,31 +77,53 @@ void add_table(const std::vector<ReportJson>& engines, Section& section) {
 /// Where one engine becomes better than another: what each has cost after so many writes.
 class Crossover {
 public:
-    Crossover(std::string title, Axis x, Axis y) {
+    Crossover(std::string title, std::string caption, Axis x, Axis y) {
         chart_.title = std::move(title);
+        chart_.caption = std::move(caption);
         chart_.x = std::move(x);
         chart_.y = std::move(y);
     }
 
-    void add(const std::string& engine, double x, const Value& y) {
+    void add(const ReportJson& engine_json, double x, const Value& y) {
+        const std::string engine = engine_name(engine_json);
         auto found = std::find_if(chart_.series.begin(), chart_.series.end(),
                                   [&](const Series& series) { return series.name == engine; });
         if (found == chart_.series.end()) {
-            chart_.series.push_back({.name = engine, .points = {}});
+            const auto peer = engine_json.find("peer");
+            const bool is_peer = peer != engine_json.end() && *peer == true;
+            chart_.series.push_back(
+                {.name = engine, .points = {}, .style = is_peer ? SeriesStyle::peer : SeriesStyle::line});
             found = std::prev(chart_.series.end());
         }
         found->points.push_back({.x = x, .y = y});
     }
 
     [[nodiscard]] Chart take() && {
+        if (std::any_of(chart_.series.begin(), chart_.series.end(),
+                        [](const Series& series) { return series.style == SeriesStyle::peer; })) {
+            chart_.caption += " Dashed: in other languages.";
+        }
         for (Series& series : chart_.series) {
             std::stable_sort(series.points.begin(), series.points.end(),
                              [](const Point& a, const Point& b) { return a.x < b.x; });
         }
+        shade_blocks();
         return std::move(chart_);
     }
 
 private:
+    /// Trees of blocks are one kind in many sizes.
+    void shade_blocks() {
+        std::vector<Series*> blocks;
+        for (Series& series : chart_.series) {
+            if (series.name.starts_with("block-")) blocks.push_back(&series);
+        }
+        if (blocks.size() < 3) return;
+        for (std::size_t i = 0; i < blocks.size(); ++i) {
+            blocks[i]->shade = static_cast<double>(i) / static_cast<double>(blocks.size() - 1);
+        }
+    }
+
     Chart chart_;
 };
 
@@ -111,14 +133,16 @@ void add_crossover(const ReportJson& document, Section& section) {
     const Value size = number_of(object_of(document, "workload"), "size_bytes");
     const double to_gib = size && *size > 0 ? kGiB / *size : 1;
     const std::string writes = size && *size > 0 ? "writes per GiB" : "writes";
-    Crossover memory("Writes against memory in all", {writes, Unit::count, true}, {"bytes", Unit::bytes, true});
-    Crossover time("Writes against time in all", {writes, Unit::count, true}, {"seconds", Unit::seconds, true});
+    Crossover memory("Writes against memory in all", "Of the value and of all that the children have in the end.",
+                     {writes, Unit::count, true}, {"memory", Unit::bytes, true});
+    Crossover time("Writes against time in all", "Handing the value over and writing to it, for all children.",
+                   {writes, Unit::count, true}, {"time", Unit::seconds, true});
     for (const ReportJson& step : steps) {
         const Value count = number_of(step, "writes");
         if (!count || *count <= 0) throw std::invalid_argument("'writes' is no count");
         for (const ReportJson& engine : objects_of(step, "engines")) {
-            memory.add(engine_name(engine), *count * to_gib, number_of(engine, "total_memory_bytes"));
-            time.add(engine_name(engine), *count * to_gib, number_of(engine, "total_seconds"));
+            memory.add(engine, *count * to_gib, number_of(engine, "total_memory_bytes"));
+            time.add(engine, *count * to_gib, number_of(engine, "total_seconds"));
         }
     }
     for (Crossover* crossover : {&memory, &time}) {
@@ -132,9 +156,14 @@ std::string headline(const ReportJson& document, std::size_t engines) {
     std::string title = fmt::format("{} engines", engines);
     if (number_of(workload, "size_bytes")) title += " with " + cell_of(workload, "size_bytes", Unit::bytes);
     if (number_of(workload, "writes")) title += ", " + cell_of(workload, "writes", Unit::count) + " writes";
-    if (number_of(workload, "write_bytes")) title += " of " + cell_of(workload, "write_bytes", Unit::bytes);
+    if (number_of(workload, "write_bytes").value_or(0) > 0)
+        title += " of " + cell_of(workload, "write_bytes", Unit::bytes);
     const std::string pattern = text_of(workload, "pattern");
-    return pattern.empty() ? title : title + ", " + pattern;
+    if (!pattern.empty()) title += ", " + pattern;
+    if (number_of(workload, "children").value_or(1) > 1) {
+        title += ", by " + cell_of(workload, "children", Unit::count) + " children";
+    }
+    return title;
 }
 
 }  // namespace

@@ -35,6 +35,8 @@ const char* name_of(SeriesStyle style) {
             return "model";
         case SeriesStyle::limit:
             return "limit";
+        case SeriesStyle::peer:
+            return "peer";
         case SeriesStyle::line:
             break;
     }
@@ -54,7 +56,11 @@ Json json_of(const Series& series) {
         points.push_back(Json::array({point.x, json_of(point.y)}));
         if (point.low && point.high) band.push_back(Json::array({point.x, *point.low, *point.high}));
     }
-    return {{"name", series.name}, {"style", name_of(series.style)}, {"points", points}, {"band", band}};
+    return {{"name", series.name},
+            {"style", name_of(series.style)},
+            {"shade", json_of(series.shade)},
+            {"points", points},
+            {"band", band}};
 }
 
 Json json_of(const Chart& chart) {

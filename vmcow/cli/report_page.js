@@ -68,12 +68,15 @@ function band(spec, series, paint) {
           { ...edge, data: series.band.map(([x, low, high]) => ({ x, y: placed(high, spec.y) })) }];
 }
 
+// Measured, not what a model or a limit says.
+const isMeasured = series => series.style === 'line' || series.style === 'peer';
+
 function line(spec, series, paint) {
   const marked = c => spec.marked !== null && c.raw && c.raw.x === spec.marked && series.style === 'line';
   return { label: series.name, data: series.points.map(([x, y]) => ({ x, y: placed(y, spec.y) })), seriesStyle: series.style,
-    borderColor: paint, backgroundColor: paint, borderWidth: series.style === 'line' ? 2 : 1.5, spanGaps: false, clip: 10,
-    order: series.style === 'line' ? 1 : 0,  // dashes are seen on what they run along
-    borderDash: series.style === 'model' ? [6, 4] : series.style === 'limit' ? [2, 3] : [],
+    borderColor: paint, backgroundColor: paint, borderWidth: isMeasured(series) ? 2 : 1.5, spanGaps: false, clip: 10,
+    order: isMeasured(series) ? 1 : 0,  // dashes are seen on what they run along
+    borderDash: { model: [6, 4], limit: [2, 3], peer: [7, 2, 2, 2] }[series.style] ?? [],
     pointStyle: c => marked(c) ? 'rectRot' : 'circle',
     pointRadius: c => marked(c) ? 8 : series.style === 'line' && series.points.length <= 24 ? 3 : 0, pointHitRadius: 8 };
 }
@@ -81,15 +84,32 @@ function line(spec, series, paint) {
 const legend = spec => ({ display: spec.series.length > 1 || spec.series[0]?.name !== '', position: 'bottom',
   labels: { boxWidth: 18, boxHeight: 2, filter: (item, all) => !all.datasets[item.datasetIndex].isBand } });
 
+// Lines of a family have shades of one colour, which none of the others has.
+function paints(spec) {
+  const teal = 6, family = spec.series.some(series => series.shade !== null);
+  let others = 0;
+  const next = () => { const i = others++; return colour(family && i >= teal ? i + 1 : i); };
+  return spec.series.map(({ shade }) => shade === null ? next() :
+    `hsl(176, 55%, ${Math.round(darkness.matches ? 84 - 50 * shade : 74 - 52 * shade)}%)`);
+}
+
+// What has many lines or bars needs room for them, and for their names.
+function makeRoom(id, lines, each) {
+  const canvas = document.getElementById(id);
+  if (lines * each > 20) canvas.parentElement.style.height = lines * each + 'em';
+}
+
 function drawLines(id, spec) {
+  makeRoom(id, Math.min(spec.series.length, 20) + 9, 1.1);
   chart(id, () => {
+    const paint_of = paints(spec);
     const datasets = spec.series.flatMap((series, i) => {
-      const paint = colour(i);
+      const paint = paint_of[i];
       return [line(spec, series, paint), ...band(spec, series, paint)];
     });
     const xs = spec.series.flatMap(s => s.points.map(p => p[0]));
     const ys = spec.series.flatMap(s => [...s.points.map(p => p[1]), ...s.band.flatMap(b => [b[1], b[2]])]);
-    const tooltip = { filter: item => !item.dataset.isBand, callbacks: {
+    const tooltip = { filter: item => !item.dataset.isBand, itemSort: (a, b) => b.parsed.y - a.parsed.y, callbacks: {
       title: items => items.length ? spec.x.title + ': ' + shown(items[0].parsed.x, spec.x.unit) : '',
       label: c => (c.dataset.label || spec.y.title) + ': ' + shown(c.parsed.y, spec.y.unit) } };
     return { type: 'line', data: { datasets }, options: {
@@ -101,6 +121,7 @@ function drawLines(id, spec) {
 }
 
 function drawBars(id, spec) {
+  makeRoom(id, spec.labels.length + 5, 1.25);
   chart(id, () => {
     const ys = spec.series.flatMap(s => s.points.map(p => p[1]));
     const range = spec.y.log ? logRange(ys, spec.y.unit, true) : { beginAtZero: true };
