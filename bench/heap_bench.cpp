@@ -7,6 +7,7 @@
 #include "bench/bench_main.hpp"
 #include "bench/heap_blocks.hpp"
 #include "bench/heap_lists.hpp"
+#include "bench/heap_php.hpp"
 
 namespace {
 
@@ -18,6 +19,7 @@ int run(int argc, char** argv) {
         bench::HeapRounds rounds(sizes);
         bench::add_block_rows(sizes, rounds);
         bench::add_list_rows(sizes, rounds);
+        bench::add_php_rows(sizes);
     };
     program.end = [] {};
     return bench::run_benchmark(argc, argv, program);

@@ -1,5 +1,7 @@
 #include "bench/heap_lists.hpp"
 
+#include <sys/mman.h>
+
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -46,6 +48,29 @@ private:
     static inline std::size_t kept_count = 0;
 };
 using KeepingList = vmcow::heap::list<std::uint64_t, vmcow::heap::Options{}, KeepingAllocator<std::uint64_t>>;
+
+/// Has pages from the kernel for all that it hands out, and gives them back.
+template <class T>
+class FreshAllocator {
+public:
+    using value_type = T;  // NOLINT(readability-identifier-naming): the name that containers look for
+
+    FreshAllocator() = default;
+    template <class U>
+    FreshAllocator(const FreshAllocator<U>&) noexcept {}  // NOLINT(google-explicit-constructor): converts
+    [[nodiscard]] T* allocate(std::size_t count) {
+        void* const memory =
+            ::mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        return static_cast<T*>(memory);
+    }
+    void deallocate(T* memory, std::size_t count) noexcept { ::munmap(memory, count * sizeof(T)); }
+    template <class U>
+    bool operator==(const FreshAllocator<U>&) const noexcept {
+        return true;
+    }
+};
+using FreshList = vmcow::heap::list<std::uint64_t, vmcow::heap::Options{}, FreshAllocator<std::uint64_t>>;
 
 using Vector = std::vector<std::uint64_t>;
 
@@ -94,10 +119,11 @@ RoundsInTurn::Round push(std::size_t count) {
     };
 }
 
+template <class SharedList>
 RoundsInTurn::Round first_write(std::size_t count) {
     const Vector zeros(count);
-    return [base = KeepingList(zeros.begin(), zeros.end())] {
-        KeepingList copy = base;
+    return [base = SharedList(zeros.begin(), zeros.end())] {
+        SharedList copy = base;
         const double seconds = seconds_of([&] { copy = std::move(copy).set(7, 1); });
         expect(base[7] == 0 && copy[7] == 1, "not a copy");
         return seconds;
@@ -121,7 +147,8 @@ void add_list_rows(const BenchSizes& sizes, HeapRounds& rounds) {
     const std::size_t count = element_count(sizes);
     rounds.set.add("list/set_unique", [=] { return set_unique(count); });
     rounds.build.add("list/push", [=] { return push(count); });
-    rounds.copy.add("list/first_write_shared", [=] { return first_write(count); });
+    rounds.copy.add("list/first_write_shared", [=] { return first_write<KeepingList>(count); });
+    rounds.copy.add("list/first_write_fresh", [=] { return first_write<FreshList>(count); });
     rounds.copy.add("raw/memcpy", [=] { return raw_memcpy(count); });
 }
 
