@@ -63,8 +63,9 @@ TEST(CompareCommandTest, EachEngineCopiesWhatItHasTo) {
         EXPECT_GE(engine["memory_after_bytes"], engine["memory_before_bytes"]) << name;
         if (name.starts_with("block-")) {
             const std::uint64_t leaf = std::stoull(name.substr(6));
-            EXPECT_GE(engine["copied_bytes"], 2 * 16 * leaf) << name;
-            EXPECT_LT(engine["copied_bytes"], 2 * 16 * (leaf + 1024)) << name;
+            constexpr std::uint64_t kWrites = 2 * 16;
+            EXPECT_GE(engine["copied_bytes"], kWrites * leaf) << name;
+            EXPECT_LT(engine["copied_bytes"], kWrites * (leaf + 1024)) << name;
         }
     }
     EXPECT_TRUE(document["advice"].get<std::string>().starts_with("Use "));

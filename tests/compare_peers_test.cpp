@@ -91,7 +91,7 @@ TEST(ComparePeersTest, TimesAreOfOneChildAndOneWriteAndUnknownIsNull) {
 TEST(ComparePeersTest, APeerThatDoesBadlyIsLeftOutWithALine) {
     const Peers peers(
         {"endless", "fraction", "garbage", "hang", "killed", "negative", "right", "silent", "status", "text", "wrong"});
-    const CommandResult result = peers.compare({"--writes", "10", "--peer-timeout", "1s", "--json"});
+    const CommandResult result = peers.compare({"--writes", "10", "--peer-timeout", "3s", "--json"});
     ASSERT_EQ(result.end, tests::kChildExitedWell) << result.err;
     const json document = json::parse(result.out);
     EXPECT_EQ(names_in(document["engines"]), (std::vector<std::string>{"pages", "block-64", "right"}));
@@ -99,7 +99,7 @@ TEST(ComparePeersTest, APeerThatDoesBadlyIsLeftOutWithALine) {
     for (const char* line :
          {"endless is left out: it printed more than 64 KiB",
           "fraction is left out: 'copied_bytes' is neither a count of bytes nor null",
-          "garbage is left out: what it printed is no JSON object", "hang is left out: it had not ended after 1 s",
+          "garbage is left out: what it printed is no JSON object", "hang is left out: it had not ended after 3 s",
           "killed is left out: it was ended by signal 9", "negative is left out: 'write_seconds' is no time",
           "silent is left out: it printed nothing", "status is left out: it ended with status 3: last words",
           "text is left out: 'write_seconds' is not a number",
