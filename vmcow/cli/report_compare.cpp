@@ -99,10 +99,11 @@ public:
     }
 
     [[nodiscard]] Chart take() && {
-        if (std::any_of(chart_.series.begin(), chart_.series.end(),
-                        [](const Series& series) { return series.style == SeriesStyle::peer; })) {
-            chart_.caption += " Dashed: in other languages.";
+        std::string peers;
+        for (const Series& series : chart_.series) {
+            if (series.style == SeriesStyle::peer) peers += (peers.empty() ? "" : ", ") + series.name;
         }
+        if (!peers.empty()) chart_.caption += " In other languages: " + peers + ".";
         for (Series& series : chart_.series) {
             std::stable_sort(series.points.begin(), series.points.end(),
                              [](const Point& a, const Point& b) { return a.x < b.x; });
