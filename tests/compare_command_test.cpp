@@ -7,11 +7,13 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "tests/support.hpp"
+#include "vmcow/measure/compare.hpp"
 
 namespace {
 
@@ -137,6 +139,26 @@ TEST(CompareCommandTest, ATraceIsReplayedUpToTheNumberOfWritesAskedFor) {
     EXPECT_EQ(copied({}), 3 * 4096U);
     EXPECT_EQ(copied({"--writes", "2"}), 2 * 4096U);
     expect_complaint(compare({"--trace", trace, "--writes", "4"}), 2, "4 writes are more than the 3 of the trace");
+}
+
+TEST(CompareEngineTest, ApartItCopiesTheSame) {
+    const vmcow::measure::Workload workload{.size_bytes = 1 << 16, .writes = 100};
+    const auto here = vmcow::measure::run_engine("block-64", workload, 2);
+    const auto apart = vmcow::measure::run_engine_apart("block-64", workload, 2);
+    EXPECT_EQ(apart.name, "block-64");
+    EXPECT_EQ(apart.copied_bytes, here.copied_bytes);
+    EXPECT_EQ(apart.memory_after_bytes, here.memory_after_bytes);
+    EXPECT_EQ(apart.checksum, here.checksum);
+}
+
+TEST(CompareEngineTest, WhatGoesWrongApartIsAnErrorHere) {
+    const vmcow::measure::Workload workload{.size_bytes = std::uint64_t{1} << 45};
+    try {
+        static_cast<void>(vmcow::measure::run_engine_apart("deep-copy", workload, 1));
+        FAIL() << "32 TiB were there";
+    } catch (const std::runtime_error& error) {
+        EXPECT_EQ(std::string(error.what()).rfind("deep-copy: ", 0), 0U) << error.what();
+    }
 }
 
 TEST(CompareCommandTest, WhatMakesNoSenseIsALineAndStatusTwo) {

@@ -110,7 +110,7 @@ private:
 std::vector<EngineFigures> run_all(const CompareOptions& options, const Workload& workload, Peers& peers) {
     std::vector<EngineFigures> all;
     for (const std::string& name : options.engines) {
-        all.push_back(measure::run_engine(name, workload, options.children));
+        all.push_back(measure::run_engine_apart(name, workload, options.children));
         if (all.back().checksum != all.front().checksum) {
             throw Failure(fmt::format("{} and {} do not hold the same after the same writes", all.front().name, name));
         }

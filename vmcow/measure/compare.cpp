@@ -337,7 +337,7 @@ EngineFigures run_named(std::string_view name, const Workload& workload, std::ui
 
 }  // namespace
 
-double EngineFigures::total_seconds(const Workload& workload, std::uint64_t children) const noexcept {
+double EngineNumbers::total_seconds(const Workload& workload, std::uint64_t children) const noexcept {
     const double each = hand_over_seconds + write_ns * 1e-9 * static_cast<double>(workload.writes);
     return each * static_cast<double>(children);
 }

@@ -11,8 +11,7 @@
 namespace vmcow::measure {
 
 /// What one way to share a value cost for a workload.
-struct EngineFigures {
-    std::string name;
+struct EngineNumbers {
     double build_seconds = 0;
     double read_ns = 0;                                ///< of a word where a write went
     double write_ns = 0;                               ///< of a write, with the copies that it causes
@@ -22,9 +21,14 @@ struct EngineFigures {
     std::optional<std::uint64_t> copied_bytes;         ///< for the children, together
     std::uint64_t checksum = 0;                        ///< of what the last child read: the same on every engine
     std::optional<double> amplification;               ///< bytes copied for each byte that the children wrote
-    bool is_peer = false;                              ///< of another language: there to compare with, not to choose
 
     [[nodiscard]] double total_seconds(const Workload& workload, std::uint64_t children) const noexcept;
+};
+
+/// The same with its name.
+struct EngineFigures : EngineNumbers {
+    std::string name;
+    bool is_peer = false;  ///< of another language: there to compare with, not to choose
 };
 
 /// The names of the engines, in the order in which they are compared:
@@ -47,6 +51,13 @@ struct EngineFigures {
 /// Pre:    the workload is valid; the name is one of `engine_names`; at least one child.
 /// Throws: std::system_error -- ENOMEM, EMFILE; std::bad_alloc. Nothing is left behind.
 [[nodiscard]] EngineFigures run_engine(std::string_view name, const Workload& workload, std::uint64_t children);
+
+/// The same in a forked process, whose heap no engine before has left in disorder, as that of a peer; its pages are
+/// fresh from the kernel.
+///
+/// Pre:    as `run_engine`; this process has one thread.
+/// Throws: std::runtime_error -- what went wrong in that process, or how it was ended.
+[[nodiscard]] EngineFigures run_engine_apart(std::string_view name, const Workload& workload, std::uint64_t children);
 
 /// About the most memory, in bytes, that `run_engine` takes.
 [[nodiscard]] std::uint64_t engine_memory_needed(std::string_view name, const Workload& workload,
