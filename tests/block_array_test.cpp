@@ -243,6 +243,8 @@ TEST(BlockArrayTest, WhatIsNotThereIsOutOfRange) {
     EXPECT_THROW(static_cast<void>(numbers.back()), std::out_of_range);
     EXPECT_THROW(static_cast<void>(numbers[0]), std::out_of_range);
     EXPECT_THROW(static_cast<void>(*numbers.begin()), std::out_of_range);
+    EXPECT_THROW(static_cast<void>(*Numbers::iterator()), std::out_of_range);
+    EXPECT_THROW(static_cast<void>(Numbers::iterator()[1]), std::out_of_range);
     numbers = {1, 2, 3};
     EXPECT_THROW(static_cast<void>(numbers[3]), std::out_of_range);
     EXPECT_THROW(static_cast<void>(numbers.leaf_from(3)), std::out_of_range);
@@ -375,6 +377,42 @@ TEST(BlockArrayTest, ALongChainOfArraysEndsWithoutDeepStack) {
         top = {depth, std::move(below)};
     }
     EXPECT_EQ(top.below->links[0].depth, 199'999U);
+}
+
+// Also where the memories alternate, none of which can wait for the other's blocks.
+TEST(BlockArrayTest, ALongChainThroughTwoMemoriesEndsWithoutDeepStack) {
+    struct Far;
+    struct Pointer {
+        std::shared_ptr<Far> below;
+    };
+    using Pointers = block_array<Pointer, Options{}, HeapAllocator<Pointer>>;
+    struct Far {
+        Pointers pointers;
+    };
+    CountedHeap heaps[2];
+    Pointer top;
+    for (std::size_t depth = 0; depth < 200'000; ++depth) {
+        Pointers pointers({.leaf_bytes = 16}, HeapAllocator<Pointer>(heaps[depth % 2]));
+        pointers.push_back_in_place(std::move(top));
+        top.below = std::make_shared<Far>(Far{std::move(pointers)});
+    }
+    EXPECT_EQ(heaps[1].blocks, 100'000U);
+    top.below.reset();
+    EXPECT_EQ(heaps[0].blocks + heaps[1].blocks, 0U);
+}
+
+// Arrays find their elements in a way of its own where the fan-out is 16.
+TEST(BlockArrayTest, TreesOfAnyHeightAreRead) {
+    for (const std::size_t fan_out : {4U, 16U, 64U}) {
+        Numbers numbers({.leaf_bytes = 8, .fan_out = fan_out});
+        for (const std::size_t size : {1U, 17U, 257U, 4'097U, 65'537U, 1'048'577U}) {
+            Numbers::builder more(std::move(numbers));
+            while (more.size() < size) more.push_back(more.size());
+            numbers = std::move(more).build();
+            for (std::size_t i = 0; i < size; i += 1 + size / 1'000) ASSERT_EQ(numbers[i], i) << size;
+            ASSERT_EQ(numbers.back(), size - 1);
+        }
+    }
 }
 
 // ---- in a value

@@ -225,6 +225,28 @@ TEST(BlockMapTest, WhatMakesNoSenseIsRefused) {
     EXPECT_THROW(static_cast<void>(numbers.at(3)), std::out_of_range);
     EXPECT_THROW(numbers.update_in_place(3, [](long&) {}), std::out_of_range);
     EXPECT_THROW(static_cast<void>(*numbers.end()), std::out_of_range);
+    EXPECT_THROW(static_cast<void>(*Numbers::iterator()), std::logic_error);
+}
+
+TEST(BlockMapTest, AKeyMayComeFromTheMapItself) {
+    using Names = block_map<std::string, std::string>;
+    const auto name = [](int i) { return "a name too long to be stored in place, number " + std::to_string(i); };
+    Names names;
+    for (int i = 0; i < 500; ++i) names.insert_in_place(name(i), name(i));
+    for (const bool shared : {false, true}) {
+        for (int i = 0; i < 100; ++i) {
+            const Names copy = shared ? names : Names();
+            const std::string& key = names.begin()->key;
+            const std::string was = key;
+            names.update_in_place(key, [&](std::string& value) { value += "!"; });
+            EXPECT_EQ(names.at(was).back(), '!');
+            names.erase_in_place(names.begin()->key);
+            EXPECT_FALSE(names.contains(was));
+            EXPECT_EQ(copy.contains(was), shared);
+            names = std::move(names).set(names.begin()->key, names.begin()->value);
+        }
+    }
+    EXPECT_EQ(names.size(), 300U);
 }
 
 TEST(BlockMapTest, AnIteratorOfAChangedMapThrows) {

@@ -238,6 +238,7 @@ TEST(HeapListTest, WhatIsOutOfRangeIsRefusedAndChangesNothing) {
     EXPECT_THROW(static_cast<void>(a[3]), std::out_of_range);
     EXPECT_THROW(static_cast<void>(a.at(kHuge)), std::out_of_range);
     EXPECT_THROW(static_cast<void>(none.first()), std::out_of_range);
+    EXPECT_THROW(static_cast<void>(*List::const_iterator()), std::out_of_range);
     EXPECT_THROW(static_cast<void>(none.last()), std::out_of_range);
     EXPECT_THROW(a = std::move(a).set(3, 1), std::out_of_range);
     EXPECT_THROW(a = std::move(a).update(3, [](long&) {}), std::out_of_range);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <iterator>
 #include <span>
+#include <stdexcept>
 
 namespace vmcow::heap {
 namespace detail {
@@ -31,7 +32,7 @@ public:
         return *at_;
     }
     [[nodiscard]] pointer operator->() const { return &**this; }
-    [[nodiscard]] reference operator[](difference_type by) const { return (*array_)[moved(by)]; }
+    [[nodiscard]] reference operator[](difference_type by) const { return *(*this + by); }
 
     BlockIterator& operator++() noexcept {
         ++index_;
@@ -71,6 +72,7 @@ private:
         return static_cast<std::size_t>(static_cast<difference_type>(index_) + by);
     }
     void locate() const {
+        if (array_ == nullptr) throw std::out_of_range("an iterator of no block_array");
         const std::span<const value_type> leaf = array_->leaf_from(index_);
         at_ = leaf.data();
         end_ = at_ + leaf.size();

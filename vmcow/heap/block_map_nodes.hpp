@@ -31,6 +31,12 @@ namespace detail {
 /// What deduplication sees of a map.
 struct MapAccess;
 
+/// Where a walk over a map's leaves goes on: all hashes below have been passed.
+struct MapPosition {
+    std::uint64_t hash = 0;
+    bool at_end = false;
+};
+
 /// Spreads what differs between two hashes over all bits: the two halves of a product, one over the other.
 [[nodiscard]] inline std::uint64_t spread_hash(std::uint64_t hash) noexcept {
     __extension__ using Wide = unsigned __int128;

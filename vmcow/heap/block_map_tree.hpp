@@ -16,12 +16,6 @@
 
 namespace vmcow::heap::detail {
 
-/// Where a walk over a map's leaves goes on: all hashes below have been passed.
-struct MapPosition {
-    std::uint64_t hash = 0;
-    bool at_end = false;
-};
-
 /// The tree of a `block_map`: which nodes there are and what becomes of them. All that can fail is done before anything
 /// is taken away, so that whatever is thrown leaves a tree with the same entries.
 template <class K, class V, Options kOptions, class Hash, class Equal, class Allocator>
@@ -143,8 +137,8 @@ public:
     void set(K key, V value) {
         const std::uint64_t hash = hash_of(key);
         Place place = own_path(hash);
-        if (leaf_at(place) != nullptr && find_in(leaf_at(place), hash, key) != nullptr) {
-            const_cast<Entry*>(find_in(own_leaf(place), hash, key))->value = std::move(value);
+        if (const Entry* const found = find_below(leaf_at(place), 0, hash, key)) {
+            own_entry_at(place, found)->value = std::move(value);
         } else {
             add(place, hash, std::move(key), std::move(value));
         }
@@ -154,14 +148,15 @@ public:
         if (find(key) == nullptr) return nullptr;
         const std::uint64_t hash = hash_of(key);
         const Place place = own_path(hash);
-        return const_cast<Entry*>(find_in(own_leaf(place), hash, key));
+        return own_entry_at(place, find_in(leaf_at(place), hash, key));
     }
     [[nodiscard]] bool erase(const K& key) {
         if (find(key) == nullptr) return false;
         const std::uint64_t hash = hash_of(key);  // the key may be the one that goes
         const Place place = own_path(hash);
-        Node* const leaf = own_leaf(place);
-        nodes_.remove(leaf, find_in(leaf, hash, key));
+        Entry* const entry = own_entry_at(place, find_in(leaf_at(place), hash, key));
+        Node* const leaf = leaf_at(place);
+        nodes_.remove(leaf, entry);
         --size_;
         if (leaf->used * 2 <= leaf->capacity) {
             while (join(hash)) continue;
@@ -266,6 +261,11 @@ private:
         put(place, leaf->bits, copy);
         nodes_.drop(leaf);
         return copy;
+    }
+    /// An entry of the leaf there, in this map's own leaf. Its key may lie in the one that others may end meanwhile.
+    Entry* own_entry_at(const Place& place, const Entry* entry) {
+        const std::ptrdiff_t index = entry - Nodes::entries(leaf_at(place));
+        return Nodes::entries(own_leaf(place)) + index;
     }
     void add(Place& place, std::uint64_t hash, K key, V value) {
         Node* leaf = leaf_at(place);

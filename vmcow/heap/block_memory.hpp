@@ -171,29 +171,31 @@ public:
     template <class EndOne>
     static void end(Block* block, const Memory& memory, EndOne&& end_one) noexcept {
         EndingBlocks*& current = innermost();
-        if (current != nullptr && current->memory_ == memory) {
-            block->next = std::exchange(current->waiting_, block);
+        for (EndingBlocks* ending = current; ending != nullptr; ending = ending->outer_) {
+            if (!(ending->memory_ == memory)) continue;
+            block->next = std::exchange(ending->waiting_, block);
             return;
         }
-        EndingBlocks mine(memory);
-        EndingBlocks* const outer = std::exchange(current, &mine);
+        EndingBlocks mine(memory, current);
+        current = &mine;
         end_one(block);
         while (mine.waiting_ != nullptr) {
             Block* const next = mine.waiting_;
             mine.waiting_ = next->next;
             end_one(next);
         }
-        current = outer;
+        current = mine.outer_;
     }
 
 private:
-    explicit EndingBlocks(const Memory& memory) noexcept : memory_(memory) {}
+    EndingBlocks(const Memory& memory, EndingBlocks* outer) noexcept : memory_(memory), outer_(outer) {}
     static EndingBlocks*& innermost() noexcept {
         thread_local EndingBlocks* current = nullptr;
         return current;
     }
 
     const Memory& memory_;
+    EndingBlocks* outer_;  ///< of blocks in other memory
     Block* waiting_ = nullptr;
 };
 

@@ -2,6 +2,7 @@
 
 #include <boost/iterator/iterator_facade.hpp>
 #include <cstddef>
+#include <stdexcept>
 
 namespace vmcow::heap {
 
@@ -23,7 +24,10 @@ private:
     friend class boost::iterator_core_access;
 
     // NOLINTBEGIN(readability-identifier-naming): the names that iterator_facade calls.
-    [[nodiscard]] const typename Owner::value_type& dereference() const { return owner_->at(at_); }
+    [[nodiscard]] const typename Owner::value_type& dereference() const {
+        if (owner_ == nullptr) throw std::out_of_range("a position in nothing");
+        return owner_->at(at_);
+    }
     [[nodiscard]] bool equal(const Position& other) const noexcept { return at_ == other.at_; }
     void increment() noexcept { ++at_; }
     void decrement() noexcept { --at_; }
