@@ -83,6 +83,7 @@ TEST(ReportBrowserTest, ABrowserDrawsEveryChartAndFindsNothingWrong) {
     make_report(folder, "watch", {watch});
     make_report(folder, "compare", {tests::compare_document()});
     make_report(folder, "difference", {tests::watch_document(), watch});
+    make_report(folder, "many", {watch, watch, watch, watch, watch});
     (void)tests::run_command({PROCRUN_COMMAND, "run", "--quiet", "--html", folder / "pipeline.html", "--",
                               "timeout 3 yes | cat >/dev/null"});
     write_file(folder / "wrong.html",
@@ -91,13 +92,14 @@ TEST(ReportBrowserTest, ABrowserDrawsEveryChartAndFindsNothingWrong) {
                                     .json = "{}",
                                     .script = "chart('c', () => ({ type: 'line', data: { datasets: [] } }));"
                                               "throw new Error('seen');"}));
-    write_file(folder / "all.html", page_of_frames({"measure", "watch", "compare", "difference", "pipeline", "wrong"}));
+    write_file(folder / "all.html",
+               page_of_frames({"measure", "watch", "compare", "difference", "many", "pipeline", "wrong"}));
 
     const CommandResult shown = browse(folder, folder / "all.html");
     ASSERT_EQ(shown.end, tests::kChildExitedWell) << shown.err;
     const std::size_t begin = shown.out.find("<title>") + 7;
     const Json pages = Json::parse(shown.out.substr(begin, shown.out.find("</title>") - begin));
-    ASSERT_EQ(pages.size(), 24U);
+    ASSERT_EQ(pages.size(), 28U);
     for (const Json& page : pages) {
         const bool wrong = page.at("page") == "wrong.html#check";
         ASSERT_TRUE(page.contains("charts")) << page;

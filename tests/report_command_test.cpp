@@ -254,6 +254,89 @@ TEST(ReportPageTest, MoreThanTwoStandSideBySide) {
     EXPECT_EQ(chart_of(data_of(page), "Copied since the fork, all processes").at("series").size(), 3U);
 }
 
+/// Document `i` of many: its forked process has i + 1 times as many copies as that of the first.
+Json forked_document(int i) {
+    Json document = tests::watch_document({.processes = 1, .times = 2, .mappings = i + 1});
+    document["title"] = "run " + std::to_string(i);
+    for (Json& sample : document["samples"]) {
+        sample["has_relative"] = true;
+        sample["compared_pages"] = sample["copied_pages"];
+        sample["changed_bytes"] = 4096;
+        sample["identical_pages"] = 1;
+    }
+    // A parent is no part of what forks cost.
+    Json parent = document["samples"][1];
+    parent.update({{"pid", 7}, {"has_relative", false}, {"copied_pages", 1000}, {"copied_bytes", 1000 * 4096}});
+    document["samples"].push_back(parent);
+    return document;
+}
+
+TEST(ReportPageTest, OfManyEachHasARowAndABarForWhatForksCost) {
+    std::vector<std::string> texts;
+    for (int i = 0; i < 5; ++i) texts.push_back(forked_document(i).dump());
+    const std::string page = page_of(texts);
+    EXPECT_NE(page.find("All at a glance"), std::string::npos);
+    EXPECT_EQ(page.find("Side by side"), std::string::npos);
+    EXPECT_NE(page.find("<td class=\"text\">run 2</td><td>1</td><td>16.0 MiB</td><td>8.0 MiB</td><td>24.0 KiB</td>"
+                        "<td>0 B</td><td>4.0 KiB</td><td>17 %</td><td>6 ×</td>"),
+              std::string::npos);
+    EXPECT_NE(page.find("<h2>run 2: server: 2 processes, 3 samples</h2>"), std::string::npos);
+    const Json bars = chart_of(data_of(page), "What writes cost");
+    EXPECT_EQ(bars.at("labels"), (Json{"run 0", "run 1", "run 2", "run 3", "run 4"}));
+    EXPECT_EQ(bars.at("series").at(0).at("name"), "copied");
+    EXPECT_EQ(bars.at("series").at(0).at("points").at(4), (Json{4.0, 10.0 * 4096}));
+}
+
+TEST(ReportPageTest, ProcessThatEndsIsSummedUpWhenMostOfItsCopiesWereCompared) {
+    std::vector<std::string> texts;
+    for (int i = 0; i < 5; ++i) {
+        Json document = forked_document(i);
+        Json& last = document["samples"][1];
+        last["compared_pages"] = 0;
+        last["changed_bytes"] = 0;
+        texts.push_back(document.dump());
+    }
+    EXPECT_NE(page_of(texts).find("<td class=\"text\">run 2</td><td>1</td><td>16.0 MiB</td><td>8.0 MiB</td>"
+                                  "<td>12.0 KiB</td><td>0 B</td><td>4.0 KiB</td><td>33 %</td><td>3 ×</td>"),
+              std::string::npos);
+}
+
+// ---- what programs say of themselves
+
+Json document_with_own_figures() {
+    Json document = tests::watch_document();
+    document["title"] = "Redis";
+    document["own_figures"] = {
+        {{"name", "rdb_last_cow_size"}, {"theirs_bytes", 1 << 20}, {"ours_bytes", 1 << 19}, {"note", "half <of> it"}},
+        {{"name", "unknown"}, {"theirs_bytes", 0}, {"ours_bytes", nullptr}}};
+    return document;
+}
+
+TEST(ReportPageTest, WhatAProgramCountsItselfStandsBesideWhatWasCounted) {
+    const std::string page = page_of(document_with_own_figures());
+    EXPECT_NE(page.find("<h1>Redis: server: 2 processes, 10 samples</h1>"), std::string::npos);
+    EXPECT_NE(page.find("What the program counts itself"), std::string::npos);
+    EXPECT_NE(page.find("<td class=\"text\">rdb_last_cow_size</td><td>1.0 MiB</td><td>512.0 KiB</td><td>-50.0 %</td>"
+                        "<td class=\"text\">half &lt;of&gt; it</td>"),
+              std::string::npos);
+    EXPECT_NE(page.find("<td class=\"text\">unknown</td><td>0 B</td><td>?</td><td>?</td>"), std::string::npos);
+}
+
+TEST(ReportPageTest, OwnFiguresOfSeveralAreOneTableAboveThem) {
+    const std::string page = page_of(std::vector{document_with_own_figures().dump(), tests::watch_document().dump()});
+    EXPECT_NE(page.find("<th>Redis</th><th>b.json</th>"), std::string::npos);
+    EXPECT_NE(page.find("<td class=\"text\">Redis</td><td class=\"text\">rdb_last_cow_size</td><td>1.0 MiB</td>"),
+              std::string::npos);
+    EXPECT_NE(page.find("<h2>b.json: server: "), std::string::npos);
+}
+
+TEST(ReportPageTest, TitleIsWhatIsAskedFor) {
+    const TemporaryDirectory folder;
+    const std::string path = write_file(folder, "a.json", tests::watch_document().dump());
+    EXPECT_EQ(report({path, "--html", folder / "page", "--title", "A & B"}).end, tests::kChildExitedWell);
+    EXPECT_NE(read_text_file(folder / "page").find("<h1>A &amp; B</h1>"), std::string::npos);
+}
+
 // ---- what holds for every page
 
 TEST(ReportPageTest, WordsOfProgramsNeverBecomeMarkup) {
@@ -313,6 +396,14 @@ TEST(ReportTextTest, DotsOfBrailleWhereTheLocaleHasThemAndAsciiWhereNot) {
     EXPECT_NE(text_of(document).find("⠁"), std::string::npos);
     EXPECT_TRUE(is_ascii(text_of(document, {}, "C")));
     EXPECT_TRUE(is_ascii(text_of(document, {"--ascii"})));
+}
+
+TEST(ReportTextTest, OwnFiguresAreATable) {
+    const TemporaryDirectory folder;
+    const std::string path = write_file(folder, "a.json", document_with_own_figures().dump());
+    const CommandResult result = report({path, "--text", "--ascii"});
+    EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
+    EXPECT_NE(result.out.find("rdb_last_cow_size        1.0 MiB     512.0 KiB     -50.0 %"), std::string::npos) << result.out;
 }
 
 TEST(ReportTextTest, NoLineIsWiderThanEightyColumns) {
@@ -406,6 +497,12 @@ TEST(ReportInputTest, MembersOfAnotherTypeAreNamed) {
     refused(tests::watch_document(), "/heat/0/times"_json_pointer, Json::array({1}),
             "'heat' has not as many rows as times");
     refused(tests::watch_document(), "/forecast"_json_pointer, "soon", "'forecast' is not an object");
+    refused(tests::watch_document(), "/title"_json_pointer, 7, "'title' is not a string");
+    refused(tests::watch_document(), "/own_figures"_json_pointer, 7, "'own_figures' is not an array");
+    refused(document_with_own_figures(), "/own_figures/1/name"_json_pointer, "",
+            "'own_figures' has one without a 'name'");
+    refused(document_with_own_figures(), "/own_figures/1/theirs_bytes"_json_pointer, "1M",
+            "'theirs_bytes' is not a number");
     refused(tests::compare_document(), "/engines/0/read_ns"_json_pointer, "fast", "'read_ns' is not a number");
 }
 
@@ -466,6 +563,7 @@ TEST(ReportInputTest, WrongCommandLineIsAUsageError) {
     expect_complaint(report({path, "--html", path}), 2, "would replace what is to be read");
     expect_complaint(report({path, "--html", "-", "--text"}), 2, "cannot both have standard output");
     expect_complaint(report({path, "--html", folder / "page", "--ascii"}), 2, "--ascii is about --text");
+    expect_complaint(report({path, "--text", "--title", "a"}), 2, "--title is about --html");
 }
 
 }  // namespace

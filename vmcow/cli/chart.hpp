@@ -48,6 +48,7 @@ struct Chart {
     Axis y;
     std::vector<Series> series;
     std::vector<std::string> labels = {};
+    bool wide = false;                              ///< has a row of a page for itself
     std::optional<double> marked_x = std::nullopt;  ///< the points there stand out; the caption says why
 };
 
@@ -88,12 +89,23 @@ struct Figure {
     Value value;
 };
 
+/// What the program that a document is about says of itself, beside what was counted of it.
+struct OwnFigure {
+    std::string name;
+    Value theirs;
+    Value ours;
+    std::string note;  ///< why they differ
+};
+
 /// All that a page shows of one document.
 struct Section {
     std::string title;
     std::string verdict;
     BudgetFigures spent;  ///< unknown where the document is about no one run
     std::vector<Figure> figures;
+    std::vector<Figure>
+        summary;  ///< the few of which many documents have a row each; none where there is no such choice
+    std::vector<OwnFigure> own_figures;
     std::vector<Chart> charts;    ///< the first is the main one
     std::vector<Chart> overlays;  ///< those that several documents are drawn in at once, by their titles
     std::vector<HeatMap> heat;

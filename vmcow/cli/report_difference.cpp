@@ -40,6 +40,53 @@ std::string factor(const Value& a, const Value& b) {
     return format_value(*b / *a, Unit::times);
 }
 
+/// With more, a table with a column for each is wider than anybody reads.
+constexpr std::size_t kMostColumns = 4;
+
+bool are_summed_up(std::span<const Section> sections) {
+    return sections.size() > kMostColumns && std::all_of(sections.begin(), sections.end(), [](const Section& section) {
+               return !section.summary.empty();
+           });
+}
+
+/// Of sections of one kind, whose summaries have the same figures.
+Table summary_of(std::span<const ReportInput> inputs, std::span<const Section> sections) {
+    Table table{
+        .title = "All at a glance",
+        .caption = "Each when it had the most copies, sums over its processes: what several share is resident in each.",
+        .columns = {{"", true}},
+        .rows = {}};
+    for (const Figure& figure : sections.front().summary) table.columns.push_back({figure.name});
+    for (std::size_t i = 0; i < sections.size(); ++i) {
+        std::vector<std::string> row = {title_of(inputs[i])};
+        for (const Figure& figure : sections[i].summary) row.push_back(format_value(figure.value, figure.unit));
+        table.rows.push_back(std::move(row));
+    }
+    return table;
+}
+
+/// The summaries' bytes that writes cost, as bars.
+Chart summary_chart(std::span<const ReportInput> inputs, std::span<const Section> sections) {
+    Chart chart{.title = "What writes cost",
+                .caption = "Each when it had the most copies.",
+                .x = {"", Unit::count},
+                .y = {"", Unit::bytes},
+                .series = {}};
+    chart.wide = true;
+    for (const ReportInput& input : inputs) chart.labels.push_back(title_of(input));
+    for (const char* name : {"copied", "changed", "new"}) {
+        Series series{.name = name, .points = {}};
+        for (const Section& section : sections) {
+            const auto found = std::find_if(section.summary.begin(), section.summary.end(),
+                                            [&](const Figure& figure) { return figure.name == name; });
+            series.points.push_back({.x = static_cast<double>(series.points.size()),
+                                     .y = found == section.summary.end() ? std::nullopt : found->value});
+        }
+        chart.series.push_back(std::move(series));
+    }
+    return chart;
+}
+
 void add_series(const Chart& from, const std::string& name, Chart& to) {
     for (Series series : from.series) {
         series.name = series.name.empty() ? name : name + ": " + series.name;
@@ -50,11 +97,12 @@ void add_series(const Chart& from, const std::string& name, Chart& to) {
 }  // namespace
 
 Table comparison_of(std::span<const ReportInput> inputs, std::span<const Section> sections) {
+    if (are_summed_up(sections)) return summary_of(inputs, sections);
     Table table{.title = inputs.size() == 2 ? "The difference" : "Side by side",
                 .caption = "",
                 .columns = {{"", true}},
                 .rows = {}};
-    for (const ReportInput& input : inputs) table.columns.push_back({input.name});
+    for (const ReportInput& input : inputs) table.columns.push_back({title_of(input)});
     if (inputs.size() == 2) {
         table.columns.push_back({"difference"});
         table.columns.push_back({"factor"});
@@ -78,6 +126,7 @@ Table comparison_of(std::span<const ReportInput> inputs, std::span<const Section
 
 std::vector<Chart> overlaid(std::span<const ReportInput> inputs, std::span<const Section> sections) {
     std::vector<Chart> charts;
+    if (are_summed_up(sections)) charts.push_back(summary_chart(inputs, sections));
     for (std::size_t i = 0; i < sections.size(); ++i) {
         for (const Chart& overlay : sections[i].overlays) {
             auto found = std::find_if(charts.begin(), charts.end(),
@@ -89,7 +138,7 @@ std::vector<Chart> overlaid(std::span<const ReportInput> inputs, std::span<const
                 found = std::prev(charts.end());
                 if (overlay.marked_x) found->caption.clear();
             }
-            add_series(overlay, inputs[i].name, *found);
+            add_series(overlay, title_of(inputs[i]), *found);
         }
     }
     return charts;

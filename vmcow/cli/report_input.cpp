@@ -146,6 +146,11 @@ ReportKind kind_of(const Json& document) {
     throw std::invalid_argument("is JSON, but no document of vmcow measure, watch or compare");
 }
 
+std::string title_of(const ReportInput& input) {
+    std::string title = text_of(input.document, "title");
+    return title.empty() ? input.name : title;
+}
+
 ReportInput read_report_input(const std::string& path) {
     const std::string text = read_bounded(path);
     ReportInput input{.name = std::filesystem::path(path).filename().string(), .document = {}};

@@ -17,7 +17,7 @@ enum class ReportKind { measure, watch, compare };
 
 /// A document that one of the commands wrote, or is about to write.
 struct ReportInput {
-    std::string name;  ///< what the page calls it, as in "before.json"
+    std::string name;  ///< that of the file, as in "before.json"
     ReportJson document;
     std::vector<std::string> notes = {};  ///< what the reader has to say of it
 };
@@ -25,6 +25,10 @@ struct ReportInput {
 /// What the document says it is, or what it has: documents of `measure` once had no "kind".
 /// Throws: std::invalid_argument -- it is none of ours.
 [[nodiscard]] ReportKind kind_of(const ReportJson& document);
+
+/// What a reader calls the document: its "title", or else the name of its file.
+/// Throws: std::invalid_argument -- the title is no string.
+[[nodiscard]] std::string title_of(const ReportInput& input);
 
 /// Reads the document at `path`: JSON, or the lines of `vmcow watch --ndjson`, of which the last may be cut off.
 /// Throws: std::system_error -- no such file; Failure -- too large, not JSON (with line and column), or none of ours.

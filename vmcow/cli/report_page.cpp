@@ -117,9 +117,11 @@ void Page::add_card(const std::string& id, const std::string& title, const std::
 void Page::add_charts(const std::vector<Chart>& charts, const std::vector<HeatMap>& heat) {
     if (charts.empty() && heat.empty()) return;
     body_ += "<div class=\"cards\">\n";
+    std::size_t beside = 0;
     for (const Chart& chart : charts) {
-        const bool alone = &chart == &charts.back() && charts.size() % 2 == 1;  // two stand beside each other
-        add_card(fmt::format("chart{}", charts_.size()), chart.title, chart.caption, alone);
+        if (!chart.wide) ++beside;
+        const bool alone = &chart == &charts.back() && beside % 2 == 1;  // two stand beside each other
+        add_card(fmt::format("chart{}", charts_.size()), chart.title, chart.caption, chart.wide || alone);
         charts_.push_back(json_of(chart));
     }
     for (const HeatMap& map : heat) {
@@ -188,22 +190,27 @@ std::vector<Section> sections_of(std::span<const ReportInput> inputs) {
     return sections;
 }
 
-std::string report_page(std::span<const ReportInput> inputs) {
+std::string heading_of(const ReportInput& input, const Section& section) {
+    return title_of(input) == input.name ? input.name + ": " + section.title : section.title;
+}
+
+std::string report_page(std::span<const ReportInput> inputs, const std::string& title) {
     const std::vector<Section> sections = sections_of(inputs);
     Page page;
     if (sections.size() == 1) {
         page.add_section(sections.front());
-        return page.finish(sections.front().title);
+        return page.finish(title.empty() ? sections.front().title : title);
     }
     page.add_table(comparison_of(inputs, sections));
+    if (const std::optional<Table> own = own_figures_of(inputs, sections)) page.add_table(*own);
     page.add_charts(overlaid(inputs, sections), {});
-    std::string title;
+    std::string names;
     for (std::size_t i = 0; i < sections.size(); ++i) {
-        page.add_heading(inputs[i].name + ": " + sections[i].title);
+        page.add_heading(heading_of(inputs[i], sections[i]));
         page.add_section(sections[i]);
-        title += (i == 0 ? "" : ", ") + inputs[i].name;
+        names += (i == 0 ? "" : ", ") + title_of(inputs[i]);
     }
-    return page.finish(title);
+    return page.finish(title.empty() ? names : title);
 }
 
 }  // namespace vmcow::cli

@@ -72,13 +72,14 @@ function band(spec, series, paint) {
 const isMeasured = series => series.style === 'line' || series.style === 'peer';
 
 function line(spec, series, paint) {
+  const few = spec.series.every(s => s.points.length <= 24);
   const marked = c => spec.marked !== null && c.raw && c.raw.x === spec.marked && series.style === 'line';
   return { label: series.name, data: series.points.map(([x, y]) => ({ x, y: placed(y, spec.y) })), seriesStyle: series.style,
     borderColor: paint, backgroundColor: paint, borderWidth: isMeasured(series) ? 2 : 1.5, spanGaps: false, clip: 10,
     order: isMeasured(series) ? 1 : 0,  // dashes are seen on what they run along
     borderDash: { model: [6, 4], limit: [2, 3], peer: [7, 2, 2, 2] }[series.style] ?? [],
     pointStyle: c => marked(c) ? 'rectRot' : 'circle',
-    pointRadius: c => marked(c) ? 8 : series.style === 'line' && series.points.length <= 24 ? 3 : 0, pointHitRadius: 8 };
+    pointRadius: c => marked(c) ? 8 : series.style === 'line' && few ? 3 : 0, pointHitRadius: 8 };
 }
 
 const legend = spec => ({ display: spec.series.length > 1 || spec.series[0]?.name !== '', position: 'bottom',
@@ -125,6 +126,8 @@ function drawBars(id, spec) {
   chart(id, () => {
     const ys = spec.series.flatMap(s => s.points.map(p => p[1]));
     const range = spec.y.log ? logRange(ys, spec.y.unit, true) : { beginAtZero: true };
+    const height = 6 + spec.labels.length * (spec.series.length + 1) * .8;  // a bar is as high as small print, at least
+    document.getElementById(id).parentElement.style.height = Math.max(20, height) + 'em';
     if (spec.y.log) range.min /= 2;  // the shortest bar is still one
     const datasets = spec.series.map((series, i) => ({ label: series.name, backgroundColor: colour(i), maxBarThickness: 26,
       data: spec.labels.map((label, at) => placed(series.points.find(p => p[0] === at)?.[1] ?? null, spec.y)) }));
@@ -187,7 +190,10 @@ function drawHeat(id, map) {
   const end = i => i + 1 < times.length ? times[i + 1] : times[i] + gap;
   const cells = map.rows.flatMap((row, y) => row.shares.flatMap((share, i) =>
     share === null ? [] : [{ x: times[i], end: end(i), y, share }]));
-  const begins = map.rows.map((row, i) => i).filter(i => map.rows[i].begins);
+  // Where ranges are only a row or two high, not each has room for its name.
+  const apart = 15 * map.rows.length / (canvas.parentElement.clientHeight - 60);
+  const begins = [];
+  map.rows.forEach((row, i) => { if (row.begins && !(i - begins[begins.length - 1] < apart)) begins.push(i); });
   chart(id, () => {
     const ramp = [0, .33, .67, 1].map(heatColour).join(', ');
     canvas.closest('section').querySelector('.heat').style.background = `linear-gradient(90deg, ${ramp})`;
@@ -202,7 +208,7 @@ function drawHeat(id, map) {
                 y: { type: 'linear', min: 0, max: map.rows.length, grid: { z: 1, color: variable('--page'), lineWidth: 2 },
                      title: { display: canvas.parentElement.clientWidth > 500, text: 'address' },
                      afterBuildTicks: axis => { axis.ticks = begins.map(value => ({ value })); },
-                     ticks: { autoSkip: true, autoSkipPadding: 4, callback: i => {
+                     ticks: { autoSkip: false, callback: i => {
                        const [address, ...name] = map.rows[i].label.split(' ');
                        return canvas.parentElement.clientWidth > 700 ? address + ' ' + name.join(' ').slice(-28) : address;
                      } } } } } };

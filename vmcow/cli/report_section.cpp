@@ -148,6 +148,10 @@ Section section_of(const ReportInput& input) {
             section = compare_section(input.document);
             break;
     }
+    // A title is chosen; what the document is about by itself stands behind it.
+    const std::string title = text_of(input.document, "title");
+    if (!title.empty()) section.title = title + ": " + section.title;
+    add_own_figures(input.document, section);
     section.notes = notes_of(input.document);
     section.notes.insert(section.notes.end(), input.notes.begin(), input.notes.end());
     return section;

@@ -20,6 +20,9 @@ namespace vmcow::cli {
 /// Charts of "what_if": amplification against the block size beside the model, and what it costs in all.
 void add_what_if(const ReportJson& document, Section& section);
 
+/// What the program says of itself: "own_figures".
+void add_own_figures(const ReportJson& document, Section& section);
+
 /// Where copies lie in the addresses of a process, and when: from "heat", or from the mappings of the samples.
 void add_heat(const ReportJson& document, Section& section);
 

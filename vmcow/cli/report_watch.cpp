@@ -190,6 +190,8 @@ Value highest(const std::map<double, Value>& sums) {
     return most;
 }
 
+Value pages_to_bytes(const Value& pages) { return pages ? Value(*pages * kPage) : std::nullopt; }
+
 Value ratio(const Value& a, const Value& b) { return a && b && *b > 0 ? Value(*a / *b) : std::nullopt; }
 
 std::vector<Figure> figures(const ReportJson& document, const std::vector<WatchedProcess>& processes) {
@@ -201,16 +203,20 @@ std::vector<Figure> figures(const ReportJson& document, const std::vector<Watche
     const Value changed = at(sums("changed_bytes"), peak);
     const Value by_parent = at(sums("copied_by_parent_pages"), peak);
     const Value identical = at(sums("identical_pages"), peak);
+    // Of a process that is about to end, not all copies can be compared any more.
+    const Value compared = pages_to_bytes(at(sums("compared_pages"), peak));
+    const Value base = compared ? compared : at(copied, peak);
     const ReportJson& forecast = object_of(document, "forecast");
     const ReportJson& cost = object_of(document, "cost");
     return {
         {"processes", Unit::count, static_cast<double>(processes.size())},
         {"watched for", Unit::seconds, copied.empty() ? Value() : Value(copied.rbegin()->first)},
         {"copied, at most", Unit::bytes, at(copied, peak)},
-        {"of that by the parent", Unit::bytes, by_parent ? Value(*by_parent * kPage) : std::nullopt},
+        {"of that by the parent", Unit::bytes, pages_to_bytes(by_parent)},
+        {"compared then", Unit::bytes, compared},
         {"changed then", Unit::bytes, changed},
-        {"identical then", Unit::share, ratio(identical, at(sums("copied_pages"), peak))},
-        {"amplification then", Unit::times, ratio(changed ? at(copied, peak) : std::nullopt, changed)},
+        {"identical then", Unit::share, ratio(pages_to_bytes(identical), base)},
+        {"amplification then", Unit::times, ratio(changed ? base : std::nullopt, changed)},
         {"resident, at most", Unit::bytes, highest(sums("resident_bytes"))},
         {"swapped, at most", Unit::bytes, highest(sums("swapped_bytes"))},
         {"copied a second", Unit::bytes, number_of(forecast, "copied_bytes_per_second")},
@@ -220,6 +226,52 @@ std::vector<Figure> figures(const ReportJson& document, const std::vector<Watche
         {"longest scan", Unit::seconds, number_of(cost, "longest_scan_seconds")},
         {"share of the target's time", Unit::share, number_of(cost, "share_of_target")},
     };
+}
+
+/// What forks cost: sums over the processes that were forked while their relatives were watched, where there are any,
+/// at the last of the moments at which most copied pages were compared, or most were copied. A process that is about to
+/// end has more copies than can still be compared.
+std::vector<Figure> summary(const std::vector<ReportJson>& samples) {
+    struct Moment {
+        double processes = 0;
+        std::map<std::string, Value> sums;
+        [[nodiscard]] Value operator[](const char* key) const { return sums.at(key); }
+    };
+    const auto is_forked = [](const ReportJson& sample) {
+        const auto found = sample.find("has_relative");
+        return found != sample.end() && found->is_boolean() && found->get<bool>();
+    };
+    const bool any_forked = std::any_of(samples.begin(), samples.end(), is_forked);
+    std::map<double, Moment> moments;
+    for (const ReportJson& sample : samples) {
+        if (any_forked && !is_forked(sample)) continue;
+        Moment& moment = moments[elapsed_of(sample)];
+        ++moment.processes;
+        for (const char* key : {"resident_bytes", "shared_bytes", "copied_bytes", "new_bytes", "compared_pages",
+                                "changed_bytes", "identical_pages"}) {
+            Value& sum = moment.sums[key];
+            if (const Value value = number_of(sample, key)) sum = sum.value_or(0) + *value;
+        }
+    }
+    if (moments.empty()) return {};
+    const auto weight = [](const Moment& moment) {
+        return std::pair(moment["compared_pages"].value_or(0), moment["copied_bytes"].value_or(0));
+    };
+    auto most = moments.begin();
+    for (auto at = moments.begin(); at != moments.end(); ++at) {
+        if (weight(at->second) >= weight(most->second)) most = at;
+    }
+    const Moment& moment = most->second;
+    const Value compared = moment["compared_pages"];
+    const Value changed = moment["changed_bytes"];
+    return {{"processes", Unit::count, moment.processes},
+            {"resident", Unit::bytes, moment["resident_bytes"]},
+            {"shared", Unit::bytes, moment["shared_bytes"]},
+            {"copied", Unit::bytes, moment["copied_bytes"]},
+            {"new", Unit::bytes, moment["new_bytes"]},
+            {"changed", Unit::bytes, changed},
+            {"identical", Unit::share, ratio(moment["identical_pages"], compared)},
+            {"amplification", Unit::times, ratio(pages_to_bytes(compared), changed)}};
 }
 
 void add_processes(const std::vector<WatchedProcess>& processes, Section& section) {
@@ -249,8 +301,7 @@ void add_processes(const std::vector<WatchedProcess>& processes, Section& sectio
         table.rows.push_back(
             {process.name, parent ? fmt::format("{:.0f}", *parent) : "?", cell_of(sample, "elapsed", Unit::seconds),
              cell_of(sample, "resident_bytes", Unit::bytes), cell_of(sample, "shared_bytes", Unit::bytes),
-             cell_of(sample, "copied_bytes", Unit::bytes),
-             format_value(by_parent ? Value(*by_parent * kPage) : std::nullopt, Unit::bytes),
+             cell_of(sample, "copied_bytes", Unit::bytes), format_value(pages_to_bytes(by_parent), Unit::bytes),
              cell_of(sample, "new_bytes", Unit::bytes), cell_of(sample, "swapped_bytes", Unit::bytes),
              cell_of(sample, "changed_bytes", Unit::bytes), cell_of(sample, "identical_pages", Unit::count),
              cell_of(sample, "amplification", Unit::times)});
@@ -259,13 +310,15 @@ void add_processes(const std::vector<WatchedProcess>& processes, Section& sectio
 }
 
 std::string verdict(const ReportJson& document, const std::vector<Figure>& figures) {
-    const auto figure = [&](std::string_view name) {
-        const auto found =
-            std::find_if(figures.begin(), figures.end(), [&](const Figure& f) { return f.name == name; });
-        return format_value(found->value, found->unit);
+    const auto find = [&](std::string_view name) {
+        return *std::find_if(figures.begin(), figures.end(), [&](const Figure& f) { return f.name == name; });
     };
-    std::string text = fmt::format("At most {} were copied, {} of them changed; {} resident.",
-                                   figure("copied, at most"), figure("changed then"), figure("resident, at most"));
+    const auto figure = [&](std::string_view name) { return format_value(find(name).value, find(name).unit); };
+    const Value compared = find("compared then").value;
+    const bool all_compared = !compared || *compared >= find("copied, at most").value.value_or(0);
+    std::string text = fmt::format(
+        "At most {} were copied, {} of {} changed; {} resident.", figure("copied, at most"), figure("changed then"),
+        all_compared ? "them" : "the " + figure("compared then") + " compared", figure("resident, at most"));
     const ReportJson& forecast = object_of(document, "forecast");
     const Value left = number_of(forecast, "seconds_left");
     const Value limit = number_of(forecast, "limit_bytes");
@@ -294,6 +347,7 @@ Section watch_section(const ReportJson& document) {
     section.title = fmt::format("{}: {} process{}, {} samples", command.empty() ? "A watch" : command, processes.size(),
                                 processes.size() == 1 ? "" : "es", samples.size());
     section.figures = figures(document, processes);
+    section.summary = summary(samples);
     section.verdict = verdict(document, section.figures);
     const auto figure = [&](std::string_view name) {
         return std::find_if(section.figures.begin(), section.figures.end(),
