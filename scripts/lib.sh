@@ -10,6 +10,11 @@ build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohman
 tidy_packages=(clang-tidy jq) format_packages=(clang-format) bench_packages=(jq) browser_packages=(chromium)
 # shellcheck disable=SC2034
 peer_packages=(php-cli python3 rustc cargo librust-im-rc-dev)
+# Redis from its tools, whose server is the same file: the package of the server would start one, and at each boot.
+# shellcheck disable=SC2034
+real_programs_packages=(jq) redis_packages=(redis-tools) gunicorn_packages=(gunicorn curl) puma_packages=(puma curl)
+# shellcheck disable=SC2034
+php_packages=(php-cli)
 
 # One line on stderr, and the exit status: 2 for a command line that makes no sense, 1 for a failure.
 usage_error() {

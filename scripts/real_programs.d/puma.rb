@@ -1,0 +1,11 @@
+# Configuration of puma: one thread in each worker, all forked from a process that has loaded the application.
+
+workers 2
+threads 1, 1
+preload_app!
+
+# Both collect, so that objects are old by then and are not written to for growing old; compacting is what differs.
+before_fork do
+  4.times { GC.start }
+  GC.compact if ENV['COMPACT'] == 'yes'
+end
