@@ -403,7 +403,8 @@ TEST(ReportTextTest, OwnFiguresAreATable) {
     const std::string path = write_file(folder, "a.json", document_with_own_figures().dump());
     const CommandResult result = report({path, "--text", "--ascii"});
     EXPECT_EQ(result.end, tests::kChildExitedWell) << result.err;
-    EXPECT_NE(result.out.find("rdb_last_cow_size        1.0 MiB     512.0 KiB     -50.0 %"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("rdb_last_cow_size        1.0 MiB     512.0 KiB     -50.0 %"), std::string::npos)
+        << result.out;
 }
 
 TEST(ReportTextTest, NoLineIsWiderThanEightyColumns) {

@@ -250,7 +250,9 @@ std::vector<Figure> summary(const std::vector<ReportJson>& samples) {
         for (const char* key : {"resident_bytes", "shared_bytes", "copied_bytes", "new_bytes", "compared_pages",
                                 "changed_bytes", "identical_pages"}) {
             Value& sum = moment.sums[key];
-            if (const Value value = number_of(sample, key)) sum = sum.value_or(0) + *value;
+            if (const Value value = number_of(sample, key)) {
+                sum = sum.value_or(0) + *value - counted_by_sibling(sample, key);
+            }
         }
     }
     if (moments.empty()) return {};
