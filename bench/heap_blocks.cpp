@@ -50,7 +50,7 @@ template <class Work>
 RoundsInTurn::Round each(std::size_t count, std::uint64_t expected, Work work) {
     return [=]() mutable {
         std::uint64_t found = 0;
-        const double seconds = seconds_of([&] { found = work(); });
+        const double seconds = processor_seconds_of([&] { found = work(); });
         check(found == expected, "another result");
         return seconds / static_cast<double>(count);
     };
@@ -90,7 +90,7 @@ RoundsInTurn::Round set_unique(std::size_t count, std::size_t leaf_bytes) {
     return [array, indices = scattered(count)] {
         Numbers all = std::move(*array);
         std::uint64_t last = 0;
-        const double seconds = seconds_of([&] {
+        const double seconds = processor_seconds_of([&] {
             for (const std::uint32_t index : indices) all = std::move(all).set(index, ++last);
         });
         check(all[indices.back()] == last && all.is_unique(), "not written");
@@ -104,7 +104,7 @@ RoundsInTurn::Round set_vector(std::size_t count) {
     return [vector, indices = scattered(count)] {
         Vector all = std::move(*vector);
         std::uint64_t last = 0;
-        const double seconds = seconds_of([&] {
+        const double seconds = processor_seconds_of([&] {
             for (const std::uint32_t index : indices) all[index] = ++last;
         });
         check(all[indices.back()] == last, "not written");
@@ -209,7 +209,7 @@ template <class Map>
 RoundsInTurn::Round insert_keys(std::size_t count) {
     return [keys = Keys(count)] {
         Map map;
-        const double seconds = seconds_of([&] {
+        const double seconds = processor_seconds_of([&] {
             for (const std::uint64_t key : keys.inserted) insert(map, key);
         });
         check(map.size() == keys.inserted.size(), "another size");

@@ -8,6 +8,7 @@
 #include <new>
 #include <span>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -99,7 +100,7 @@ RoundsInTurn::Round set_unique(std::size_t count) {
     return [list, at = places(count)] {
         List all = std::move(*list);
         std::uint64_t last = 0;
-        const double seconds = seconds_of([&] {
+        const double seconds = processor_seconds_of([&] {
             for (const std::uint32_t place : at) all = std::move(all).set(place, ++last);
         });
         expect(all[at.back()] == last, "not written");
@@ -111,7 +112,7 @@ RoundsInTurn::Round set_unique(std::size_t count) {
 RoundsInTurn::Round push(std::size_t count) {
     return [count] {
         List list;
-        const double seconds = seconds_of([&] {
+        const double seconds = processor_seconds_of([&] {
             for (std::uint64_t i = 0; i < count; ++i) list = std::move(list).push(i);
         });
         expect(list.size() == count && list[count - 1] == count - 1, "not pushed");
@@ -124,7 +125,10 @@ RoundsInTurn::Round first_write(std::size_t count) {
     const Vector zeros(count);
     return [base = SharedList(zeros.begin(), zeros.end())] {
         SharedList copy = base;
-        const double seconds = seconds_of([&] { copy = std::move(copy).set(7, 1); });
+        const auto write = [&] { copy = std::move(copy).set(7, 1); };
+        // What is set beside PHP goes by the clock that PHP has.
+        const double seconds =
+            std::is_same_v<SharedList, FreshList> ? seconds_of(write) : processor_seconds_of(write);
         expect(base[7] == 0 && copy[7] == 1, "not a copy");
         return seconds;
     };
@@ -132,7 +136,7 @@ RoundsInTurn::Round first_write(std::size_t count) {
 
 RoundsInTurn::Round raw_memcpy(std::size_t count) {
     return [count, base = Vector(count), copy = Vector(count, 1)]() mutable {
-        const double seconds = seconds_of([&] {
+        const double seconds = processor_seconds_of([&] {
             std::memcpy(copy.data(), base.data(), count * sizeof(std::uint64_t));
             benchmark::ClobberMemory();
         });

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <time.h>
+
+#include <algorithm>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -11,8 +14,22 @@
 
 namespace bench {
 
-/// Rows whose ratios count. They are measured in turn: a round of each, and then the next one of each, so that whatever
-/// else the machine does for a while hits all of them. The first row that is run has all of them measured.
+/// What this thread takes of a processor for `work`: a round that is longer than another one is also interrupted more
+/// often, for as long as others please.
+template <class Work>
+double processor_seconds_of(Work&& work) {
+    const auto now = [] {
+        struct timespec at = {};
+        ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at);
+        return static_cast<double>(at.tv_sec) + static_cast<double>(at.tv_nsec) * 1e-9;
+    };
+    const double started = now();
+    work();
+    return now() - started;
+}
+
+/// Rows whose ratios count. They are measured in turn, each for a few rounds and then again, so that whatever else the
+/// machine does for a while hits all of them. The first row that is run has all of them measured.
 class RoundsInTurn {
 public:
     using Round = std::function<double()>;  ///< returns the seconds that count
@@ -42,8 +59,19 @@ private:
         std::exception_ptr error;
     };
 
+    /// The mean of as many rounds as fit into a turn, after one that brings back into the caches what the turns of the
+    /// others have driven out. Turns last about as long for all: who works longer without a pause than another one has
+    /// its caches taken away more often by other processes.
+    [[nodiscard]] static double mean_of_turn(const Round& round) {
+        constexpr double kTurnSeconds = 0.02;
+        double seconds = 0;
+        const double lasts = std::max(processor_seconds_of([&] { static_cast<void>(round()); }), 1e-5);
+        const int rounds = static_cast<int>(std::clamp(kTurnSeconds / lasts, 1.0, 1000.0));
+        for (int i = 0; i < rounds; ++i) seconds += round();
+        return seconds / rounds;
+    }
     static void run(std::vector<Entry>& entries, int repetitions) {
-        constexpr int kWarm = 3;  // memory that has not been touched lately costs many times more
+        constexpr int kWarm = 2;  // memory that has not been touched lately costs many times more
         std::vector<Round> rounds(entries.size());
         for (int i = -kWarm; i < repetitions; ++i) {
             for (std::size_t which = 0; which < entries.size(); ++which) {
@@ -51,9 +79,7 @@ private:
                 if (entry.error) continue;
                 try {
                     if (!rounds[which]) rounds[which] = entry.prepare();
-                    // The first brings back into the caches what the rounds of the others have driven out.
-                    static_cast<void>(rounds[which]());
-                    const double seconds = rounds[which]();
+                    const double seconds = mean_of_turn(rounds[which]);
                     if (i >= 0) entry.seconds.push_back(seconds);
                 } catch (...) {
                     entry.error = std::current_exception();
@@ -70,16 +96,16 @@ private:
 /// The groups of rows that are compared with each other.
 struct HeapRounds {
     explicit HeapRounds(const BenchSizes& sizes)
-        : get(sizes, kRepetitions),
-          set(sizes, kRepetitions),
-          iterate(sizes, kRepetitions),
+        : get(sizes, kShortRepetitions),
+          set(sizes, kShortRepetitions),
+          iterate(sizes, kShortRepetitions),
           build(sizes, kRepetitions),
           insert_key(sizes, kRepetitions),
           find_key(sizes, kRepetitions),
-          copy(sizes, kCopies) {}
+          copy(sizes, kShortRepetitions) {}
 
     static constexpr int kRepetitions = 15;
-    static constexpr int kCopies = 101;  ///< short, and what else takes bandwidth comes in bursts
+    static constexpr int kShortRepetitions = 25;  ///< what else takes bandwidth comes in bursts
     RoundsInTurn get, set, iterate, build, insert_key, find_key, copy;
 };
 

@@ -102,7 +102,7 @@ public:
     block_array(const block_array& other) : block_array(other, other.nodes_.memory().for_copy()) {}
     block_array(const block_array& other, const Allocator& allocator) : block_array(other, Memory(allocator)) {}
     /// Leaves the other one empty.
-    block_array(block_array&& other) noexcept : nodes_(other.nodes_) { take(other); }
+    [[gnu::always_inline]] block_array(block_array&& other) noexcept : nodes_(other.nodes_) { take(other); }
     block_array(block_array&& other, const Allocator& allocator) : nodes_(other.nodes_.shape(), Memory(allocator)) {
         move_from(other);
     }
@@ -152,7 +152,7 @@ public:
     // ---- reading
 
     /// Throws: std::out_of_range. Cost: a load per level.
-    [[nodiscard]] const T& operator[](std::size_t index) const {
+    [[nodiscard, gnu::always_inline]] const T& operator[](std::size_t index) const {
         check(index);
         return Nodes::elements(leaf_of(index))[nodes_.in_leaf(index)];
     }
@@ -235,11 +235,12 @@ public:
     [[nodiscard]] block_array set(std::size_t index, T element) const& {
         return changed([&](block_array& copy) { copy.set_in_place(index, std::move(element)); });
     }
-    [[nodiscard]] block_array set(std::size_t index, T element) && {
+    // Inlined, as what they call: a step of `a = std::move(a).set(i, x)` then moves nothing through memory.
+    [[nodiscard, gnu::always_inline]] block_array set(std::size_t index, T element) && {
         set_in_place(index, std::move(element));
         return std::move(*this);
     }
-    void set_in_place(std::size_t index, T element) {
+    [[gnu::always_inline]] void set_in_place(std::size_t index, T element) {
         update_in_place(index, [&](T& place) { place = std::move(element); });
     }
 
@@ -251,13 +252,13 @@ public:
     }
     template <class F>
     requires std::invocable<F&&, T&>
-    [[nodiscard]] block_array update(std::size_t index, F&& change) && {
+    [[nodiscard, gnu::always_inline]] block_array update(std::size_t index, F&& change) && {
         update_in_place(index, std::forward<F>(change));
         return std::move(*this);
     }
     template <class F>
     requires std::invocable<F&&, T&>
-    void update_in_place(std::size_t index, F&& change) {
+    [[gnu::always_inline]] void update_in_place(std::size_t index, F&& change) {
         check(index);
         ++changes_;
         Node* const leaf = alone_.get() ? leaf_of(index) : own_leaf(index);
@@ -314,7 +315,7 @@ public:
     }
 
     /// Keeps the shape.
-    void clear_in_place() noexcept {
+    [[gnu::always_inline]] void clear_in_place() noexcept {
         ++changes_;
         size_ = 0;
         if (Node* const tail = Nodes::at(std::exchange(tail_, Child(nullptr)))) nodes_.drop(tail, 0);
@@ -346,7 +347,7 @@ private:
         if (tail_ != nullptr) Nodes::at(tail_)->count.add();
     }
     /// With the memory, which knows more once it has been asked for some. Pre: this one is empty.
-    void take(block_array& other) noexcept {
+    [[gnu::always_inline]] void take(block_array& other) noexcept {
         nodes_ = other.nodes_;
         ++changes_;
         ++other.changes_;
@@ -386,7 +387,7 @@ private:
     [[nodiscard]] std::size_t tail_begin() const noexcept {
         return size_ == 0 ? 0 : size_ - 1 - nodes_.in_leaf(size_ - 1);
     }
-    [[nodiscard]] Node* leaf_of(std::size_t index) const noexcept {
+    [[nodiscard, gnu::always_inline]] Node* leaf_of(std::size_t index) const noexcept {
         if (index >= tail_begin()) return Nodes::at(tail_);
         return nodes_.leaf_below(Nodes::at(root_), levels_, index >> nodes_.leaf_shift());
     }
@@ -399,7 +400,7 @@ private:
         return node;
     }
     /// The leaf of an element, and all above it, made this array's own. Pre: the index is there.
-    /// Not inlined, and so what surrounds it is: an array that is changed in place step by step stays in registers.
+    /// Not inlined, while what surrounds it is: an array that is changed in place step by step stays in registers.
     [[nodiscard, gnu::noinline]] Node* own_leaf(std::size_t index) {
         // What copies had is this array's alone again some day. To find that out, all blocks are looked at, but no more
         // often than there were as many writes.

@@ -55,7 +55,7 @@ public:
     /// Which of its leaf's elements an array's element is.
     [[nodiscard]] std::size_t in_leaf(std::size_t index) const noexcept { return index & leaf_mask_; }
     /// The leaf `leaf` below a node that is `levels` above it.
-    [[nodiscard]] Node* leaf_below(Node* node, unsigned levels, std::size_t leaf) const noexcept {
+    [[nodiscard, gnu::always_inline]] Node* leaf_below(Node* node, unsigned levels, std::size_t leaf) const noexcept {
         // With known shifts half as many instructions, so that twice as many reads are under way at a time.
         return fan_shift_ == kUsualFanShift && levels <= 6 ? usual_leaf_below(node, levels, leaf)
                                                            : any_leaf_below(node, levels, leaf);
@@ -189,29 +189,31 @@ private:
         for (unsigned level = levels; level > 0; --level) node = at(children(node)[child_of(leaf, level)]);
         return node;
     }
-    [[nodiscard]] static Node* usual_leaf_below(Node* node, unsigned levels, std::size_t leaf) noexcept {
-        const auto step = [&](unsigned level) {
-            constexpr std::size_t kMask = (std::size_t{1} << kUsualFanShift) - 1;
-            node = at(children(node)[(leaf >> ((level - 1) * kUsualFanShift)) & kMask]);
-        };
+    template <unsigned kLevel>
+    [[nodiscard, gnu::always_inline]] static Node* usual_child(Node* node, std::size_t leaf) noexcept {
+        constexpr std::size_t kMask = (std::size_t{1} << kUsualFanShift) - 1;
+        return at(children(node)[(leaf >> ((kLevel - 1) * kUsualFanShift)) & kMask]);
+    }
+    [[nodiscard, gnu::always_inline]] static Node* usual_leaf_below(Node* node, unsigned levels,
+                                                                    std::size_t leaf) noexcept {
         switch (levels) {
             case 6:
-                step(6);
+                node = usual_child<6>(node, leaf);
                 [[fallthrough]];
             case 5:
-                step(5);
+                node = usual_child<5>(node, leaf);
                 [[fallthrough]];
             case 4:
-                step(4);
+                node = usual_child<4>(node, leaf);
                 [[fallthrough]];
             case 3:
-                step(3);
+                node = usual_child<3>(node, leaf);
                 [[fallthrough]];
             case 2:
-                step(2);
+                node = usual_child<2>(node, leaf);
                 [[fallthrough]];
             default:
-                step(1);
+                node = usual_child<1>(node, leaf);
         }
         return node;
     }
