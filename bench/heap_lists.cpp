@@ -127,8 +127,7 @@ RoundsInTurn::Round first_write(std::size_t count) {
         SharedList copy = base;
         const auto write = [&] { copy = std::move(copy).set(7, 1); };
         // What is set beside PHP goes by the clock that PHP has.
-        const double seconds =
-            std::is_same_v<SharedList, FreshList> ? seconds_of(write) : processor_seconds_of(write);
+        const double seconds = std::is_same_v<SharedList, FreshList> ? seconds_of(write) : processor_seconds_of(write);
         expect(base[7] == 0 && copy[7] == 1, "not a copy");
         return seconds;
     };
