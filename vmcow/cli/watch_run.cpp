@@ -98,6 +98,8 @@ private:
     std::optional<sys::ChildProgram> program_;
     Clock::time_point began_ = Clock::now();
     Clock::time_point next_look_ = began_;
+    Clock::duration look_took_{};
+    bool was_late_ = false;  ///< some looks took so long that the next one had to wait
     double processor_seconds_before_ = processor_seconds();
     std::optional<int> stopped_by_;
     bool refused_some_ = false;
@@ -135,7 +137,9 @@ void Watch::add_processes() {
 void Watch::look(bool thorough) {
     if (program_) sys::reap_orphans(program_->pid());
     if (stacks_) stacks_->before_look();
+    const Clock::time_point began = Clock::now();
     const FamilySample sample = family_.look(thorough);
+    look_took_ = Clock::now() - began;
     if (stacks_) stacks_->after_look(family_);
     if (sample.processes.empty()) return;
     std::optional<measure::Forecast::GroupLimit> group;
@@ -156,7 +160,9 @@ std::optional<Clock::time_point> Watch::earliest_end() const {
 bool Watch::wait() {
     const auto end = earliest_end();
     // A look that took long does not follow upon itself: at least as much time is left to the processes.
-    next_look_ = std::max(next_look_ + options_.interval, Clock::now());
+    const auto earliest = Clock::now() + look_took_;
+    was_late_ = was_late_ || earliest > next_look_ + options_.interval;
+    next_look_ = std::max(next_look_ + options_.interval, earliest);
     const auto until = end ? std::min(*end, next_look_) : next_look_;
     for (;;) {
         const bool program_ended = program_ && !program_runs();
@@ -234,6 +240,11 @@ std::vector<std::string> Watch::notes() const {
                 : fmt::format("pages were found by the bits of pagemap: PAGEMAP_SCAN was refused: {}; a page that was "
                               "only read counts as shared",
                               std::strerror(sys::page_scan_error())));
+    }
+    if (was_late_) {
+        notes.emplace_back(
+            "looks took long for this interval: as much time was left to the processes after each, so there were "
+            "fewer");
     }
     if (stacks_) {
         for (std::string& note : stacks_->notes()) notes.push_back(std::move(note));

@@ -275,6 +275,7 @@ void ProcessFamily::look_at_pages(bool thorough, const Chunks* chunks) {
     looked_at_.clear();
     for (const auto& [pid, member] : members_) looked_at_.push_back(pid);
     for (Member* const member : children_first()) look_at(*member, thorough, chunks);
+    note_time();  // comparing bytes may take long, and what is counted has been seen
     std::uint64_t memory = 0;
     for (auto& [pid, member] : members_) {
         member.process->settle_faults(sys::read_process_stat(pid));
@@ -283,6 +284,11 @@ void ProcessFamily::look_at_pages(bool thorough, const Chunks* chunks) {
     cost_.memory_bytes = std::max(cost_.memory_bytes, memory);
     judge(chunks == nullptr);
     guided_in_a_row_ = chunks != nullptr ? guided_in_a_row_ + 1 : 0;
+}
+
+void ProcessFamily::note_time() {
+    seen_at_.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+    seen_at_.elapsed = seconds_since(began_);
 }
 
 void ProcessFamily::judge(bool all_of_it) {
@@ -316,6 +322,7 @@ void ProcessFamily::count_siblings() {
 
 FamilySample ProcessFamily::look(bool thorough) {
     const auto start = std::chrono::steady_clock::now();
+    note_time();
     std::map<pid_t, ProcessStat> stats = read_stats();
     count_unseen_children(stats);
     forget_the_ended(stats);
@@ -334,8 +341,8 @@ FamilySample ProcessFamily::look(bool thorough) {
     } else {
         cost_.quiet_looks += 1;
     }
-    last_.time = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-    last_.elapsed = seconds_since(began_);
+    last_.time = seen_at_.time;
+    last_.elapsed = seen_at_.elapsed;
     const double seconds = seconds_since(start);
     cost_.looks += 1;
     cost_.seconds += seconds;

@@ -109,6 +109,7 @@ private:
     void look_at_pages(bool thorough, const Chunks* chunks);
     void look_at(Member& member, bool thorough, const Chunks* chunks);
     void judge(bool all_of_it);
+    void note_time();
     void count_siblings();
     [[nodiscard]] std::vector<Member*> children_first();
     [[nodiscard]] const WatchedProcess* relative_of(const Member& member) const;
@@ -117,6 +118,11 @@ private:
     FamilyOptions options_;
     std::map<pid_t, Member> members_;
     std::optional<FaultGuide> guide_;
+    struct Moment {
+        double time = 0;
+        double elapsed = 0;
+    };
+    Moment seen_at_;  ///< when the pages were looked at last
     FamilySample last_;
     bool explained_ = true;  ///< the last look found as many pages as the kernel counts
     unsigned guided_in_a_row_ = 0;

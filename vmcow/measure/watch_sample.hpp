@@ -79,7 +79,7 @@ struct ProcessSample {
 
 /// A process and its relatives at one moment.
 struct FamilySample {
-    double time = 0;     ///< seconds since 1970
+    double time = 0;     ///< seconds since 1970, when the pages were looked at; comparing them comes after
     double elapsed = 0;  ///< seconds since the watch began
     std::vector<ProcessSample> processes;
     PageFigures total;  ///< the sum of what each has (`add_process`); a page that several share is resident in each
