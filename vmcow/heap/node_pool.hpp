@@ -49,6 +49,7 @@ public:
 
     /// Pre: `node_bytes` is a multiple of 8. Throws: what the allocator throws.
     [[nodiscard]] static NodePlace allocate(const Allocator& allocator, std::size_t node_bytes) {
+        static_cast<void>(held_at_fork);
         Shard& shard = shard_of_this_thread();
         Chunk*& roomy = shard.roomy[node_bytes / kStep];
         {
@@ -174,7 +175,6 @@ private:
     }
 
     [[nodiscard]] static Chunk* make_chunk(const Allocator& allocator, Shard& shard, std::size_t node_bytes) {
-        [[maybe_unused]] static const int hold_at_fork = ::pthread_atfork(lock_all, unlock_all, unlock_all);
         Units units(allocator);
         auto* const chunk = new (static_cast<void*>(std::to_address(Traits::allocate(units, kUnits)))) Chunk;
         chunk->shard = &shard;
@@ -214,6 +214,9 @@ private:
     }
 
     constinit inline static std::array<Shard, kShards> shards{};
+    /// From before there are threads: a fork between the first lock and a registration would leave it held in the
+    /// child.
+    inline static const int held_at_fork = ::pthread_atfork(lock_all, unlock_all, unlock_all);
 };
 
 }  // namespace vmcow::heap::detail
