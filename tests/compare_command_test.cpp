@@ -74,9 +74,9 @@ TEST(CompareCommandTest, EachEngineCopiesWhatItHasTo) {
 }
 
 TEST(CompareCommandTest, SweepSaysWhatEachEngineTakesForSoManyWrites) {
-    const json document = compared({"--size", "256K", "--engines", "deep-copy,block-64", "--sweep", "1,100"});
+    const json document = compared({"--size", "256K", "--engines", "deep-copy,block-64", "--sweep", "1,10000"});
     ASSERT_EQ(document["crossover"].size(), 2U);
-    EXPECT_EQ(document["crossover"][1]["writes"], 100);
+    EXPECT_EQ(document["crossover"][1]["writes"], 10000);
     const json& few = document["crossover"][0]["engines"];
     const json& many = document["crossover"][1]["engines"];
     EXPECT_EQ(few[0]["total_memory_bytes"], many[0]["total_memory_bytes"]);
