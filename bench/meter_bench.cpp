@@ -221,10 +221,12 @@ private:
     [[noreturn]] void copy(std::size_t bytes) const {
         auto* const memory = static_cast<std::byte*>(map_private(bytes));
         std::memset(memory, bench::kFilled, bytes);
+        const pid_t self = ::getpid();
         for (;;) {
             const pid_t sharer = ::fork();
             if (sharer == 0) {
                 ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+                if (::getppid() != self) ::_exit(0);  // it has ended before it could be told of
                 for (;;) ::pause();
             }
             for (std::size_t page = 0; page < bytes / kPageBytes; ++page) {
