@@ -84,7 +84,12 @@ public:
 
 private:
     static constexpr std::size_t kStep = 8;
+#ifdef __SANITIZE_THREAD__
+    static constexpr std::size_t kShards =
+        1;  // the sanitizer bears 64 locks at once, and a fork holds those of all pools
+#else
     static constexpr std::size_t kShards = 16;
+#endif
     static constexpr std::uint16_t kNone = 0xffff;
 
     struct Shard;
