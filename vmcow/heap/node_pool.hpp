@@ -49,7 +49,7 @@ public:
 
     /// Pre: `node_bytes` is a multiple of 8. Throws: what the allocator throws.
     [[nodiscard]] static NodePlace allocate(const Allocator& allocator, std::size_t node_bytes) {
-        static_cast<void>(held_at_fork);
+        static_cast<void>(kHeldAtFork);
         Shard& shard = shard_of_this_thread();
         Chunk*& roomy = shard.roomy[node_bytes / kStep];
         {
@@ -221,7 +221,7 @@ private:
     constinit inline static std::array<Shard, kShards> shards{};
     /// From before there are threads: a fork between the first lock and a registration would leave it held in the
     /// child.
-    inline static const int held_at_fork = ::pthread_atfork(lock_all, unlock_all, unlock_all);
+    inline static const int kHeldAtFork = ::pthread_atfork(lock_all, unlock_all, unlock_all);
 };
 
 }  // namespace vmcow::heap::detail
