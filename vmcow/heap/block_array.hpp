@@ -102,6 +102,7 @@ public:
     block_array(const block_array& other) : block_array(other, other.nodes_.memory().for_copy()) {}
     block_array(const block_array& other, const Allocator& allocator) : block_array(other, Memory(allocator)) {}
     /// Leaves the other one empty.
+    // NOLINTNEXTLINE(performance-move-constructor-init): a shape and an allocator, which the other one keeps
     [[gnu::always_inline]] block_array(block_array&& other) noexcept : nodes_(other.nodes_) { take(other); }
     block_array(block_array&& other, const Allocator& allocator) : nodes_(other.nodes_.shape(), Memory(allocator)) {
         move_from(other);
