@@ -132,57 +132,61 @@ void look(benchmark::State& state, bool& warm, std::size_t bytes, Look kind) {
     state.counters["guided_looks"] = static_cast<double>(family.cost().guided_looks);
 }
 
-/// A process that writes one byte into pages all over its memory without pause, and counts them.
-class Writer {
+/// A process that counts what it gets done, until it is ended.
+class Worker {
 public:
-    explicit Writer(std::size_t bytes)
-        : writes_(new (map_shared(sizeof(std::atomic<std::uint64_t>))) std::atomic<std::uint64_t>(0)) {
+    using Count = std::atomic<std::uint64_t>;
+
+    /// `work` never returns.
+    template <class Work>
+    explicit Worker(const Work& work) : done_(new (map_shared(sizeof(Count))) Count(0)) {
         pid_ = ::fork();
         if (pid_ < 0) die("fork");
-        if (pid_ == 0) write(bytes);
-        while (*writes_ == 0) ::usleep(1000);
+        if (pid_ == 0) work(*done_);
+        while (*done_ == 0) ::usleep(1000);
     }
-    ~Writer() {
+    ~Worker() {
         ::kill(pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
-        ::munmap(writes_, sizeof(*writes_));
+        ::munmap(done_, sizeof(Count));
     }
-    Writer(const Writer&) = delete;
-    Writer& operator=(const Writer&) = delete;
+    Worker(const Worker&) = delete;
+    Worker& operator=(const Worker&) = delete;
 
     [[nodiscard]] pid_t pid() const { return pid_; }
-    [[nodiscard]] double writes() const { return static_cast<double>(*writes_); }
+    [[nodiscard]] double done() const { return static_cast<double>(*done_); }
 
 private:
-    [[noreturn]] void write(std::size_t bytes) const {
-        auto* const memory = static_cast<std::byte*>(map_private(bytes));
-        std::memset(memory, bench::kFilled, bytes);
-        vmcow::measure::Engine engine(7);
-        for (;;) {
-            for (int i = 0; i < 64; ++i) {
-                memory[vmcow::measure::bounded(engine, bytes / kPageBytes) * kPageBytes] = static_cast<std::byte>(i);
-            }
-            writes_->fetch_add(64, std::memory_order_relaxed);
-        }
-    }
-
-    std::atomic<std::uint64_t>* writes_;
+    Count* done_;
     pid_t pid_ = -1;
 };
+
+/// Writes one byte into pages all over its memory without pause.
+[[noreturn]] void write_pages(std::size_t bytes, Worker::Count& done) {
+    auto* const memory = static_cast<std::byte*>(map_private(bytes));
+    std::memset(memory, bench::kFilled, bytes);
+    vmcow::measure::Engine engine(7);
+    for (;;) {
+        for (int i = 0; i < 64; ++i) {
+            memory[vmcow::measure::bounded(engine, bytes / kPageBytes) * kPageBytes] = static_cast<std::byte>(i);
+        }
+        done.fetch_add(64, std::memory_order_relaxed);
+    }
+}
 
 /// How long the writer takes for what it gets done in a second alone, with one look a second. What it loses it loses
 /// while it is looked at; so it is counted beside as long a time right before, because over seconds the machine itself
 /// changes by more than this. Each look is a whole one, as if it had had page faults.
 void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched) {
-    const Writer writer(bytes);
+    const Worker writer([bytes](Worker::Count& done) { write_pages(bytes, done); });
     vmcow::measure::ProcessFamily family({.follow_faults = true});
     family.add(writer.pid());
     double pause = 0.01;
     bench::measure(state, warm, [&] {
         const auto count = [&](const auto& work) {
-            const double before = writer.writes();
+            const double before = writer.done();
             const double seconds = seconds_of(work);
-            return std::pair(writer.writes() - before, seconds);
+            return std::pair(writer.done() - before, seconds);
         };
         const auto sleep = [&] { ::usleep(static_cast<useconds_t>(pause * 1e6)); };
         const auto [alone, alone_seconds] = count(sleep);
@@ -193,71 +197,46 @@ void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched
     });
 }
 
-/// A process that forks children which do nothing, and copies its memory page by page beside each: all it does is copy
-/// on write, so it has as many page faults as it can have.
-class Copier {
-public:
-    explicit Copier(std::size_t bytes)
-        : copies_(new (map_shared(sizeof(std::atomic<std::uint64_t>))) std::atomic<std::uint64_t>(0)) {
-        pid_ = ::fork();
-        if (pid_ < 0) die("fork");
-        if (pid_ == 0) copy(std::min(bytes, kMostBytes));
-        while (*copies_ == 0) ::usleep(1000);
-    }
-    ~Copier() {
-        ::kill(pid_, SIGKILL);
-        ::waitpid(pid_, nullptr, 0);
-        ::munmap(copies_, sizeof(*copies_));
-    }
-    Copier(const Copier&) = delete;
-    Copier& operator=(const Copier&) = delete;
-
-    [[nodiscard]] pid_t pid() const { return pid_; }
-    [[nodiscard]] double copies() const { return static_cast<double>(*copies_); }
-
-private:
-    static constexpr std::size_t kMostBytes = std::size_t{64} << 20;
-
-    [[noreturn]] void copy(std::size_t bytes) const {
-        auto* const memory = static_cast<std::byte*>(map_private(bytes));
-        std::memset(memory, bench::kFilled, bytes);
-        const pid_t self = ::getpid();
-        for (;;) {
-            const pid_t sharer = ::fork();
-            if (sharer == 0) {
-                ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-                if (::getppid() != self) ::_exit(0);  // it has ended before it could be told of
-                for (;;) ::pause();
-            }
-            for (std::size_t page = 0; page < bytes / kPageBytes; ++page) {
-                memory[page * kPageBytes] = std::byte{2};
-                copies_->fetch_add(1, std::memory_order_relaxed);
-            }
-            ::kill(sharer, SIGKILL);
-            ::waitpid(sharer, nullptr, 0);
+/// Forks children that do nothing, and copies its memory page by page beside each: all it does is copy on write, so it
+/// has as many page faults as it can have.
+[[noreturn]] void copy_pages(std::size_t bytes, Worker::Count& done) {
+    auto* const memory = static_cast<std::byte*>(map_private(bytes));
+    std::memset(memory, bench::kFilled, bytes);
+    const pid_t self = ::getpid();
+    for (;;) {
+        const pid_t sharer = ::fork();
+        if (sharer == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (::getppid() != self) ::_exit(0);  // it has ended before it could be told of
+            for (;;) ::pause();
         }
+        for (std::size_t page = 0; page < bytes / kPageBytes; ++page) {
+            memory[page * kPageBytes] = std::byte{2};
+            done.fetch_add(1, std::memory_order_relaxed);
+        }
+        ::kill(sharer, SIGKILL);
+        ::waitpid(sharer, nullptr, 0);
     }
-
-    std::atomic<std::uint64_t>* copies_;
-    pid_t pid_ = -1;
-};
+}
 
 /// What the copier loses while its faults are samples, beside as long a time right before: 1 and the share lost.
 void copies(benchmark::State& state, bool& warm, std::size_t bytes, bool sampled) {
     constexpr int kDrains = 4;
     constexpr useconds_t kBetweenDrains = 50'000;  // as often as a command takes in samples when there are many
-    const Copier copier(bytes);
+    constexpr std::size_t kMostBytes = std::size_t{64} << 20;
+    const std::size_t own = std::min(bytes, kMostBytes);
+    const Worker copier([own](Worker::Count& done) { copy_pages(own, done); });
     std::uint64_t seen = 0;
     bench::measure(state, warm, [&] {
         const auto rate = [&](const auto& drain) {
-            const double before = copier.copies();
+            const double before = copier.done();
             const double seconds = seconds_of([&] {
                 for (int i = 0; i < kDrains; ++i) {
                     ::usleep(kBetweenDrains);
                     drain();
                 }
             });
-            return (copier.copies() - before) / seconds;
+            return (copier.done() - before) / seconds;
         };
         const double alone = rate([] {});
         if (!sampled) return 2 - rate([] {}) / alone;
