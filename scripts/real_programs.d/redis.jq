@@ -18,9 +18,9 @@ def beside($reading; $looks):
     | ((($other | private_bytes) - ($look | private_bytes)) / ($other.time - $look.time)) as $per_second
     | {name: "current_cow_size at \($reading.time - $looks[0].time + $looks[0].elapsed | tenths) s",
        theirs_bytes: $reading.size, ours_bytes: ($look | private_bytes),
-       note: ("Redis reads it once a second while it saves, when is known to some tenth of a second. Our look nearest to that ended "
-              + "\($late | fabs * 1000 | round) ms \(if $late > 0 then "before" else "after" end), and had counted before it compared "
-              + "bytes; it grew by \($per_second | mebibytes) a second then.")};
+       note: ("Redis reads it once a second while it saves, when is known to some tenth of a second. Our look nearest to that was "
+              + "\($late | fabs * 1000 | round) ms \(if $late > 0 then "before" else "after" end); it grew by \($per_second | mebibytes) "
+              + "a second then.")};
 
 [.samples[] | select(.has_relative)] as $looks
 | ($polls | readings | map(select(.time > $looks[0].time))) as $readings  # nobody had looked before
