@@ -6,12 +6,12 @@
 #include <stdexcept>
 #include <string_view>
 
-#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
 
 namespace bench {
 
 int run_benchmark(int argc, char** argv, const BenchProgram& program) {
-    // Google Benchmark would answer with its own flags alone, and end.
+    // Google Benchmark would answer --help with its own flags alone, and exit.
     const std::span<char*> words(argv, static_cast<std::size_t>(argc));
     const bool asks = std::any_of(words.begin(), words.end(), [](std::string_view word) { return word == "--help"; });
     if (!asks) benchmark::Initialize(&argc, argv);
@@ -21,15 +21,15 @@ int run_benchmark(int argc, char** argv, const BenchProgram& program) {
         app, "--value", sizes.value_bytes, "SIZE",
         [](std::string_view text) {
             const auto bytes = vmcow::cli::parse_size(text);
-            if (bytes < BenchSizes::kSmallestValue) throw std::invalid_argument("less than 64K");
+            if (bytes < BenchSizes::kSmallestValue) throw std::invalid_argument("less than 4M");
             return bytes;
         },
-        "Bytes of the value; figures count for 1G");
+        "Size of the value; the bars hold for 1G");
     vmcow::cli::add_parsed(
         app, "--repeat", sizes.most_repetitions, "N",
         [](std::string_view text) { return static_cast<int>(vmcow::cli::parse_count(text, 1)); },
         "At most this many repetitions of each row");
-    app.footer("Google Benchmark's flags are taken too, such as --benchmark_filter=REGEX and --benchmark_out=FILE.");
+    app.footer("Google Benchmark's flags work too, such as --benchmark_filter=REGEX and --benchmark_out=FILE.");
     app.callback([&] {
         program.add_rows(sizes);
         benchmark::RunSpecifiedBenchmarks();

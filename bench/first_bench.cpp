@@ -1,5 +1,7 @@
 // What does it cost to build a 1 GiB value, to freeze it, and to pass it to a function by value? Each row of ours
-// stands beside the raw system calls that one would write without it.
+// stands beside the raw system calls that one would write without the library.
+//
+//     first_bench [--value SIZE] [--repeat N] [Google Benchmark's flags]
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,6 +13,7 @@
 #include <optional>
 #include <utility>
 
+#include "bench/bench_main.hpp"
 #include "bench/bench_support.hpp"
 #include "procrun/fork_call.hpp"
 #include "vmcow/arena.hpp"
@@ -20,43 +23,40 @@
 
 namespace {
 
+using bench::BenchSizes;
 using bench::die;
 using bench::kTouched;
 using bench::measure;
-using bench::repeat;
 using bench::seconds_of;
+using benchmark::State;
 
-constexpr std::size_t kValueBytes = std::size_t{1} << 30;
-
-std::byte* map_memory(int sharing, int fd) {
-    void* const at = ::mmap(nullptr, kValueBytes, PROT_READ | PROT_WRITE, sharing | MAP_NORESERVE, fd, 0);
+std::byte* map_memory(std::size_t bytes, int sharing, int fd) {
+    void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, sharing | MAP_NORESERVE, fd, 0);
     if (at == MAP_FAILED) die("mmap");
     return static_cast<std::byte*>(at);
 }
 
-void unmap_memory(std::byte* at) {
-    if (::munmap(at, kValueBytes) != 0) die("munmap");
+void unmap_memory(std::byte* at, std::size_t bytes) {
+    if (::munmap(at, bytes) != 0) die("munmap");
 }
 
-int raw_memfd() {
+int raw_memfd(std::size_t bytes) {
     const int fd = ::memfd_create("raw", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(kValueBytes)) != 0) die("memfd");
+    if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes)) != 0) die("memfd");
     return fd;
 }
 
-vmcow::Arena filled_arena() {
+vmcow::Arena filled_arena(std::size_t bytes) {
     vmcow::Arena arena({.name = "bench"});
-    std::byte* const at = arena.allocate(kValueBytes);
-    std::memset(at, 1, kValueBytes);
+    std::byte* const at = arena.allocate(bytes);
+    std::memset(at, 1, bytes);
     return arena;
 }
 
-/// What a caller without the library does: fork, with the value in ordinary heap pages; the child writes a byte and
-/// ends.
-void raw_fork_heap(benchmark::State& state) {
-    static bool warm = false;
-    std::byte* const at = map_memory(MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    std::memset(at, 1, kValueBytes);
+/// A caller without the library forks, with the value in ordinary heap pages. The child writes a byte and exits.
+void raw_fork_heap(State& state, bool& warm, std::size_t bytes) {
+    std::byte* const at = map_memory(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    std::memset(at, 1, bytes);
     measure(state, warm, [&] {
         return seconds_of([&] {
             const pid_t child = ::fork();
@@ -69,12 +69,11 @@ void raw_fork_heap(benchmark::State& state) {
             if (::waitpid(child, &status, 0) != child || WEXITSTATUS(status) != 2) die("waitpid");
         });
     });
-    unmap_memory(at);
+    unmap_memory(at, bytes);
 }
 
-void fork_call_by_value(benchmark::State& state) {
-    static bool warm = false;
-    const vmcow::Snapshot value = filled_arena().freeze();
+void fork_call_by_value(State& state, bool& warm, std::size_t bytes) {
+    const vmcow::Snapshot value = filled_arena(bytes).freeze();
     vmcow::View view = value.map_private();
     measure(state, warm, [&] {
         return seconds_of([&] {
@@ -88,67 +87,76 @@ void fork_call_by_value(benchmark::State& state) {
     if (view.bytes()[kTouched] != std::byte{1}) die("by value");
 }
 
-/// A memfd filled through an ordinary mapping, made immutable: remapped private and sealed.
-void raw_freeze_small(benchmark::State& state) {
-    static bool warm = false;
-    measure(state, warm, [] {
-        const int fd = raw_memfd();
-        std::byte* const at = map_memory(MAP_SHARED, fd);
-        std::memset(at, 1, kValueBytes);
+/// Makes a memfd immutable that was filled through an ordinary mapping: remaps it private and seals it.
+void raw_freeze_small(State& state, bool& warm, std::size_t bytes) {
+    measure(state, warm, [=] {
+        const int fd = raw_memfd(bytes);
+        std::byte* const at = map_memory(bytes, MAP_SHARED, fd);
+        std::memset(at, 1, bytes);
         const double seconds = seconds_of([&] {
-            if (::mmap(at, kValueBytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) die("mmap");
+            if (::mmap(at, bytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == MAP_FAILED) die("mmap");
             if (::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) die("seal");
         });
-        unmap_memory(at);
+        unmap_memory(at, bytes);
         ::close(fd);
         return seconds;
     });
 }
 
-void snapshot_freeze(benchmark::State& state) {
-    static bool warm = false;
-    measure(state, warm, [] {
-        vmcow::Arena arena = filled_arena();
+void snapshot_freeze(State& state, bool& warm, std::size_t bytes) {
+    measure(state, warm, [=] {
+        vmcow::Arena arena = filled_arena(bytes);
         std::optional<vmcow::Snapshot> frozen;
         const double seconds = seconds_of([&] { frozen = std::move(arena).freeze(); });
-        if (frozen->extent_bytes() != kValueBytes) die("freeze");
+        if (frozen->extent_bytes() != bytes) die("freeze");
         return seconds;
     });
 }
 
-void raw_fill_small(benchmark::State& state) {
-    static bool warm = false;
-    measure(state, warm, [] {
+void raw_fill_small(State& state, bool& warm, std::size_t bytes) {
+    measure(state, warm, [=] {
         int fd = -1;
         std::byte* at = nullptr;
         const double seconds = seconds_of([&] {
-            fd = raw_memfd();
-            at = map_memory(MAP_SHARED, fd);
-            std::memset(at, 1, kValueBytes);
+            fd = raw_memfd(bytes);
+            at = map_memory(bytes, MAP_SHARED, fd);
+            std::memset(at, 1, bytes);
         });
-        unmap_memory(at);
+        unmap_memory(at, bytes);
         ::close(fd);
         return seconds;
     });
 }
 
-void arena_fill(benchmark::State& state) {
-    static bool warm = false;
-    measure(state, warm, [] {
+void arena_fill(State& state, bool& warm, std::size_t bytes) {
+    measure(state, warm, [=] {
         std::optional<vmcow::Arena> arena;
-        const double seconds = seconds_of([&] { arena = filled_arena(); });
+        const double seconds = seconds_of([&] { arena = filled_arena(bytes); });
         if (arena->bytes()[kTouched] != std::byte{1}) die("fill");
         return seconds;
     });
 }
 
-BENCHMARK(raw_fork_heap)->Name("raw/fork_heap")->Apply([](auto* row) { repeat(row, 9); });
-BENCHMARK(fork_call_by_value)->Name("fork_call/by_value")->Apply([](auto* row) { repeat(row, 51); });
-BENCHMARK(raw_freeze_small)->Name("raw/freeze_small")->Apply([](auto* row) { repeat(row, 5); });
-BENCHMARK(snapshot_freeze)->Name("snapshot/freeze")->Apply([](auto* row) { repeat(row, 9); });
-BENCHMARK(raw_fill_small)->Name("raw/fill_small")->Apply([](auto* row) { repeat(row, 5); });
-BENCHMARK(arena_fill)->Name("arena/fill")->Apply([](auto* row) { repeat(row, 9); });
+void add_rows(const BenchSizes& sizes) {
+    const auto add = [&](const char* name, int repetitions, void (*run)(State&, bool&, std::size_t)) {
+        bench::add_row(name, sizes, repetitions,
+                       [run, bytes = sizes.value_bytes](State& state, bool& warm) { run(state, warm, bytes); });
+    };
+    add("raw/fork_heap", 9, raw_fork_heap);
+    add("fork_call/by_value", 51, fork_call_by_value);
+    add("raw/freeze_small", 5, raw_freeze_small);
+    add("snapshot/freeze", 9, snapshot_freeze);
+    add("raw/fill_small", 5, raw_fill_small);
+    add("arena/fill", 9, arena_fill);
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+    return bench::run_benchmark(
+        argc, argv,
+        {.name = "first_bench",
+         .question = "What filling, freezing and a call by value cost, beside the system calls they consist of.",
+         .add_rows = add_rows,
+         .end = [] {}});
+}

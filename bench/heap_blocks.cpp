@@ -27,11 +27,11 @@ std::size_t element_count(const BenchSizes& sizes) {
 void check(bool condition, const char* what) {
     if (!condition) throw std::runtime_error(what);
 }
-/// Indices all over, in no order, the same in every run.
+/// Random indices below `count`, the same in every run.
 std::vector<std::uint32_t> scattered(std::size_t count) {
-    vmcow::measure::Engine engine(20240601);
+    vmcow::meter::RandomEngine engine(20240601);
     std::vector<std::uint32_t> indices(count);
-    for (auto& index : indices) index = static_cast<std::uint32_t>(vmcow::measure::bounded(engine, count));
+    for (auto& index : indices) index = static_cast<std::uint32_t>(vmcow::meter::bounded(engine, count));
     return indices;
 }
 Numbers counted_up(std::size_t count, std::size_t leaf_bytes) {
@@ -45,10 +45,10 @@ Vector counted_up_vector(std::size_t count) {
     return all;
 }
 
-/// A round is `work()` over all elements, and what it returns tells whether it was done. Seconds for each element.
+/// A round that calls `work()`, which goes over `count` elements and must return `expected`: the seconds an element.
 template <class Work>
 RoundsInTurn::Round each(std::size_t count, std::uint64_t expected, Work work) {
-    // NOLINTNEXTLINE(bugprone-exception-escape): what the closure holds throws nothing when it is moved
+    // NOLINTNEXTLINE(bugprone-exception-escape): moving what the closure holds throws nothing
     return [=]() mutable {
         std::uint64_t found = 0;
         const double seconds = processor_seconds_of([&] { found = work(); });
@@ -61,7 +61,7 @@ template <class Array>
 RoundsInTurn::Round get(const Array& array) {
     const auto indices = scattered(array.size());
     const auto expected = std::accumulate(indices.begin(), indices.end(), std::uint64_t{0});
-    // NOLINTNEXTLINE(bugprone-exception-escape): what the closure holds throws nothing when it is moved
+    // NOLINTNEXTLINE(bugprone-exception-escape): moving what the closure holds throws nothing
     return each(array.size(), expected, [indices, array] {
         std::uint64_t sum = 0;
         for (const std::uint32_t index : indices) sum += array[index];
@@ -70,7 +70,7 @@ RoundsInTurn::Round get(const Array& array) {
 }
 
 RoundsInTurn::Round iterate(const Numbers& array) {
-    // NOLINTNEXTLINE(bugprone-exception-escape): what the closure holds throws nothing when it is moved
+    // NOLINTNEXTLINE(bugprone-exception-escape): moving what the closure holds throws nothing
     return each(array.size(), array.size() * (array.size() - 1) / 2, [array] {
         std::uint64_t sum = 0;
         array.for_each_span([&](std::span<const std::uint64_t> leaf) {
@@ -87,7 +87,7 @@ RoundsInTurn::Round iterate_vector(const Vector& vector) {
     });
 }
 
-/// The array is a variable of the loop's function, as the vector is: where it goes after each step is no question then.
+/// The array is a local variable of the round, as is the vector in `set_vector`, so that both are stored alike.
 RoundsInTurn::Round set_unique(std::size_t count, std::size_t leaf_bytes) {
     const auto array = std::make_shared<Numbers>(counted_up(count, leaf_bytes));
     return [array, indices = scattered(count)] {
@@ -127,7 +127,7 @@ RoundsInTurn::Round push_back(std::size_t count) {
     });
 }
 
-/// What malloc has given out, its own headers among it.
+/// The bytes that malloc has given out, including its own headers.
 std::size_t allocated_bytes() {
     const struct mallinfo2 now = ::mallinfo2();
     return now.uordblks + now.hblkhd;
@@ -137,7 +137,7 @@ void set_shared(benchmark::State& state, bool& warm, std::size_t count) {
     constexpr std::size_t kVersions = 2'000;
     constexpr double kMost = 900;
     const Numbers first = counted_up(count, 256);
-    // A leaf, and an inner node per level, each with its count.
+    // A leaf and an inner node for each level, each with a reference count.
     const double model = static_cast<double>(256 + 8 + first.levels() * (first.shape().fan_out * sizeof(void*) + 8));
     const auto indices = scattered(count);
     double each = 0;
@@ -158,8 +158,9 @@ void set_shared(benchmark::State& state, bool& warm, std::size_t count) {
     check(each < kMost && each <= 1.1 * model, label);
 }
 
-/// What an array takes beyond its data: in its nodes, and of malloc, with the headers of malloc's blocks and of chunks
-/// and what is free in these. A small array is judged by the first alone: of its chunks much is free.
+/// Measures what an array takes beyond its data, in its nodes and from malloc. The second figure includes the headers
+/// of malloc's blocks and of chunks, and what is free in the chunks. A small array is judged by its nodes alone,
+/// because much of its chunks is free.
 void overhead(benchmark::State& state, bool& warm, std::size_t count, std::size_t leaf_bytes, double most) {
     constexpr std::size_t kLarge = std::size_t{4} << 20;
     const std::size_t data_bytes = count * sizeof(std::uint64_t);
@@ -189,13 +190,13 @@ void overhead(benchmark::State& state, bool& warm, std::size_t count, std::size_
     check(in_nodes <= most && (data_bytes < kLarge || in_malloc <= most), label);
 }
 
-/// Keys in no order, and these again in another one.
+/// Random keys, and the same keys in another random order.
 struct Keys {
     explicit Keys(std::size_t count) {
-        vmcow::measure::Engine engine(20240602);
+        vmcow::meter::RandomEngine engine(20240602);
         for (std::size_t i = 0; i < count; ++i) inserted.push_back(engine());
         sought = inserted;
-        for (std::size_t i = count; i > 1; --i) std::swap(sought[i - 1], sought[vmcow::measure::bounded(engine, i)]);
+        for (std::size_t i = count; i > 1; --i) std::swap(sought[i - 1], sought[vmcow::meter::bounded(engine, i)]);
     }
     std::vector<std::uint64_t> inserted;
     std::vector<std::uint64_t> sought;

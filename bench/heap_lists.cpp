@@ -19,7 +19,8 @@ namespace {
 
 using List = vmcow::heap::list<std::uint64_t>;
 
-/// Hands out again what was given back last: else it depends on what ran before whether a copy pays for fresh pages.
+/// Hands out again the memory that was released last. Otherwise whether a copy pays for fresh pages would depend on
+/// what ran before.
 template <class T>
 class KeepingAllocator {
 public:
@@ -50,7 +51,7 @@ private:
 };
 using KeepingList = vmcow::heap::list<std::uint64_t, vmcow::heap::Options{}, KeepingAllocator<std::uint64_t>>;
 
-/// Has pages from the kernel for all that it hands out, and gives them back.
+/// Gets fresh pages from the kernel for each allocation, and returns them to the kernel.
 template <class T>
 class FreshAllocator {
 public:
@@ -75,17 +76,17 @@ using FreshList = vmcow::heap::list<std::uint64_t, vmcow::heap::Options{}, Fresh
 
 using Vector = std::vector<std::uint64_t>;
 
-/// A million elements of 8 bytes; small values have fewer.
+/// A million elements of 8 bytes, or fewer for a small value.
 std::size_t element_count(const BenchSizes& sizes) {
     return std::min<std::size_t>(1'000'000, sizes.value_bytes / sizeof(std::uint64_t));
 }
 
-/// Places all over, in no order, the same in every run.
+/// Random places below `count`, the same in every run.
 std::vector<std::uint32_t> places(std::size_t count) {
     constexpr std::uint64_t kSeed = 20240601;
-    vmcow::measure::Engine engine(kSeed);
+    vmcow::meter::RandomEngine engine(kSeed);
     std::vector<std::uint32_t> made(count);
-    for (auto& place : made) place = static_cast<std::uint32_t>(vmcow::measure::bounded(engine, count));
+    for (auto& place : made) place = static_cast<std::uint32_t>(vmcow::meter::bounded(engine, count));
     return made;
 }
 
@@ -93,7 +94,7 @@ void expect(bool condition, const char* what) {
     if (!condition) throw std::runtime_error(what);
 }
 
-/// Writes to all places of a list in turn, and looks whether that was done.
+/// Writes to random places of a list that nobody shares, and checks the last write.
 RoundsInTurn::Round set_unique(std::size_t count) {
     const Vector zeros(count);
     const auto list = std::make_shared<List>(std::span<const std::uint64_t>(zeros));
@@ -120,13 +121,26 @@ RoundsInTurn::Round push(std::size_t count) {
     };
 }
 
+/// Measures a way to push, on at most 64 KiB of elements: one of the two ways copies them all at each push.
+template <class Push>
+RoundsInTurn::Round push_few(std::size_t count, const Push& push) {
+    return [count = std::min<std::size_t>(count, 8192), push] {
+        List list;
+        const double seconds = processor_seconds_of([&] {
+            for (std::uint64_t i = 0; i < count; ++i) push(list, i);
+        });
+        expect(list.size() == count && list[count - 1] == count - 1, "not pushed");
+        return seconds / static_cast<double>(count);
+    };
+}
+
 template <class SharedList>
 RoundsInTurn::Round first_write(std::size_t count) {
     const Vector zeros(count);
     return [base = SharedList(zeros.begin(), zeros.end())] {
         SharedList copy = base;
         const auto write = [&] { copy = std::move(copy).set(7, 1); };
-        // What is set beside PHP goes by the clock that PHP has.
+        // The row that is compared with PHP uses the clock that PHP has.
         const double seconds = std::is_same_v<SharedList, FreshList> ? seconds_of(write) : processor_seconds_of(write);
         expect(base[7] == 0 && copy[7] == 1, "not a copy");
         return seconds;
@@ -150,6 +164,10 @@ void add_list_rows(const BenchSizes& sizes, HeapRounds& rounds) {
     const std::size_t count = element_count(sizes);
     rounds.set.add("list/set_unique", [=] { return set_unique(count); });
     rounds.build.add("list/push", [=] { return push(count); });
+    rounds.build.add("list/push_in_place",
+                     [=] { return push_few(count, [](List& list, std::uint64_t i) { list.push_in_place(i); }); });
+    rounds.build.add("list/push_lvalue_assigned",
+                     [=] { return push_few(count, [](List& list, std::uint64_t i) { list = list.push(i); }); });
     rounds.copy.add("list/first_write_shared", [=] { return first_write<KeepingList>(count); });
     rounds.copy.add("list/first_write_fresh", [=] { return first_write<FreshList>(count); });
     rounds.copy.add("raw/memcpy", [=] { return raw_memcpy(count); });

@@ -16,7 +16,7 @@ struct ClosePipe {
     void operator()(FILE* file) const noexcept { ::pclose(file); }
 };
 
-/// What the shell prints for `command`.
+/// The output of `command`, run by the shell.
 std::string output_of(const std::string& command) {
     const std::unique_ptr<FILE, ClosePipe> pipe(::popen(command.c_str(), "re"));
     if (pipe == nullptr) throw std::system_error(errno, std::generic_category(), "popen");
@@ -26,7 +26,7 @@ std::string output_of(const std::string& command) {
     return text;
 }
 
-/// The seconds of `rounds` first writes, after some that do not count.
+/// The seconds of each of `rounds` first writes, after three that do not count.
 std::vector<double> first_writes(std::size_t count, int rounds) {
     const std::string script = R"(
         [, $count, $rounds] = $argv;
@@ -47,7 +47,7 @@ std::vector<double> first_writes(std::size_t count, int rounds) {
     for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
         seconds.push_back(std::strtod(text.c_str() + at, nullptr) * 1e-9);
     }
-    if (seconds.size() != static_cast<std::size_t>(rounds)) throw std::runtime_error("PHP did not end well");
+    if (seconds.size() != static_cast<std::size_t>(rounds)) throw std::runtime_error("php failed: times are missing");
     return seconds;
 }
 

@@ -14,8 +14,8 @@
 
 namespace bench {
 
-/// What this thread takes of a processor for `work`: a round that is longer than another one is also interrupted more
-/// often, for as long as others please.
+/// The processor time that this thread takes for `work`. Elapsed time would not do: a longer round is interrupted more
+/// often, and other processes decide for how long.
 template <class Work>
 double processor_seconds_of(Work&& work) {
     const auto now = [] {
@@ -28,8 +28,8 @@ double processor_seconds_of(Work&& work) {
     return now() - started;
 }
 
-/// Rows whose ratios count. They are measured in turn, each for a few rounds and then again, so that whatever else the
-/// machine does for a while hits all of them. The first row that is run has all of them measured.
+/// Rows whose ratios count. They are measured in turn, a few rounds each, again and again, so that what else the
+/// machine does for a while hits all of them. Running the first row measures all of them.
 class RoundsInTurn {
 public:
     using Round = std::function<double()>;  ///< returns the seconds that count
@@ -37,7 +37,7 @@ public:
     RoundsInTurn(const BenchSizes& sizes, int repetitions)
         : sizes_(sizes), repetitions_(repetitions), entries_(std::make_shared<std::vector<Entry>>()) {}
 
-    /// Adds a row. `prepare` returns its round, which owns what it needs; both may throw, which fails this row alone.
+    /// Adds a row. `prepare` returns its round, which owns what it needs. If either throws, only this row fails.
     void add(const std::string& name, std::function<Round()> prepare) {
         const std::size_t which = entries_->size();
         entries_->push_back({std::move(prepare), {}, {}});
@@ -59,9 +59,9 @@ private:
         std::exception_ptr error;
     };
 
-    /// The mean of as many rounds as fit into a turn, after one that brings back into the caches what the turns of the
-    /// others have driven out. Turns last about as long for all: who works longer without a pause than another one has
-    /// its caches taken away more often by other processes.
+    /// The mean of as many rounds as fit into a turn. A first round does not count: it brings back into the caches what
+    /// the turns of other rows have driven out. Turns are about equally long for all rows: other processes take the
+    /// caches more often from a row that works longer without a pause.
     [[nodiscard]] static double mean_of_turn(const Round& round) {
         constexpr double kTurnSeconds = 0.02;
         double seconds = 0;
@@ -71,7 +71,7 @@ private:
         return seconds / rounds;
     }
     static void run(std::vector<Entry>& entries, int repetitions) {
-        constexpr int kWarm = 2;  // memory that has not been touched lately costs many times more
+        constexpr int kWarm = 2;  // turns that do not count: memory that was not touched lately costs many times more
         std::vector<Round> rounds(entries.size());
         for (int i = -kWarm; i < repetitions; ++i) {
             for (std::size_t which = 0; which < entries.size(); ++which) {
@@ -105,7 +105,7 @@ struct HeapRounds {
           copy(sizes, kShortRepetitions) {}
 
     static constexpr int kRepetitions = 15;
-    static constexpr int kShortRepetitions = 25;  ///< what else takes bandwidth comes in bursts
+    static constexpr int kShortRepetitions = 25;  ///< more, because others take memory bandwidth in bursts
     RoundsInTurn get, set, iterate, build, insert_key, find_key, copy;
 };
 

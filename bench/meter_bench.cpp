@@ -1,7 +1,6 @@
-// What does it cost to watch a process, beside reading its smaps, and what does it cost the process?
+// What does it cost to watch a process, beside reading its smaps, and what does it cost the watched process?
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,11 +15,13 @@
 
 #include "bench/bench_main.hpp"
 #include "bench/bench_support.hpp"
-#include "vmcow/measure/fault_sampler.hpp"
-#include "vmcow/measure/process_family.hpp"
-#include "vmcow/measure/random.hpp"
+#include "vmcow/meter/model/random.hpp"
+#include "vmcow/meter/stacks/fault_sampler.hpp"
+#include "vmcow/meter/watch/process_family.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/sys/perf_events.hpp"
+#include "vmcow/sys/prctl.hpp"
+#include "vmcow/sys/signal_process.hpp"
 
 namespace {
 
@@ -29,7 +30,7 @@ using bench::die;
 using bench::seconds_of;
 using vmcow::kPageBytes;
 
-constexpr std::size_t kShareCopied = 100;  // one page in so many
+constexpr std::size_t kShareCopied = 100;  // one page in this many is copied
 
 void* map_shared(std::size_t bytes) {
     void* const at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -44,8 +45,8 @@ void* map_private(std::size_t bytes) {
     return at;
 }
 
-/// A process that has been forked with `bytes`, of which it has copied 1 %, from one that does nothing any more. It
-/// copies one page more each time it is asked.
+/// A process that was forked with `bytes`, of which it has copied 1 %, from a parent that only waits for it. It copies
+/// one more page each time it is asked.
 class Target {
 public:
     explicit Target(std::size_t bytes) : bytes_(bytes), board_(new (map_shared(sizeof(Board))) Board) {
@@ -55,15 +56,19 @@ public:
             memory_ = static_cast<std::byte*>(map_private(bytes_));
             std::memset(memory_, bench::kFilled, bytes_);
             const pid_t pid = ::fork();
-            if (pid == 0) serve();
-            board_->pid = pid;
+            if (pid < 0) die("fork");
+            if (pid == 0) {
+                // The serving process stores its number before it answers, so that the number is known after an answer.
+                board_->pid = ::getpid();
+                serve();
+            }
             ::waitpid(pid, nullptr, 0);
             ::_exit(0);
         }
         ask();
     }
     ~Target() {
-        ::kill(pid(), SIGKILL);
+        vmcow::sys::signal_process(pid(), SIGKILL);
         ::waitpid(parent_, nullptr, 0);
         ::munmap(board_, sizeof(Board));
     }
@@ -73,7 +78,10 @@ public:
     [[nodiscard]] pid_t pid() const { return board_->pid; }
     void ask() const {
         const unsigned number = ++board_->asked;
-        while (board_->done != number) ::usleep(100);
+        while (board_->done != number) {
+            if (::waitpid(parent_, nullptr, WNOHANG) != 0) die("the process to look at has ended");
+            ::usleep(100);
+        }
     }
 
 private:
@@ -110,29 +118,29 @@ void read_smaps(benchmark::State& state, bool& warm, std::size_t bytes) {
     });
 }
 
-/// Of the process and its parent.
+/// A look at the process and its parent.
 enum class Look {
-    again,        ///< nothing has happened
-    after_write,  ///< a page was copied; where, page faults tell
-    at_all,       ///< a page was copied; anywhere
+    again,        ///< nothing has happened since the last look
+    after_write,  ///< a page was copied, and page faults tell where
+    at_all,       ///< a page was copied, and all pages are looked at
 };
 void look(benchmark::State& state, bool& warm, std::size_t bytes, Look kind) {
     const Target target(bytes);
-    vmcow::measure::ProcessFamily family({.follow_faults = kind == Look::after_write});
+    vmcow::meter::ProcessFamily family({.follow_faults = kind == Look::after_write});
     family.add(target.pid());
     std::uint64_t copied = 0;
     const auto round = [&] {
         if (kind != Look::again) target.ask();
         return seconds_of([&] { copied = family.look().total.copied.value; });
     };
-    for (int i = 0; i < 5; ++i) round();  // the first looks find everything to be new
+    for (int i = 0; i < 5; ++i) round();  // the first looks find that everything is new
     bench::measure(state, warm, round);
     if (copied < bytes / kPageBytes / kShareCopied) die("look");
     state.counters["copied_pages"] = static_cast<double>(copied);
-    state.counters["guided_looks"] = static_cast<double>(family.cost().guided_looks);
+    state.counters["guided_looks"] = static_cast<double>(family.cost().guided_scans);
 }
 
-/// A process that counts what it gets done, until it is ended.
+/// A process that works and counts its work, until it is killed.
 class Worker {
 public:
     using Count = std::atomic<std::uint64_t>;
@@ -146,7 +154,7 @@ public:
         while (*done_ == 0) ::usleep(1000);
     }
     ~Worker() {
-        ::kill(pid_, SIGKILL);
+        vmcow::sys::signal_process(pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
         ::munmap(done_, sizeof(Count));
     }
@@ -161,25 +169,26 @@ private:
     pid_t pid_ = -1;
 };
 
-/// Writes one byte into pages all over its memory without pause.
+/// Writes one byte each to random pages without pause.
 [[noreturn]] void write_pages(std::size_t bytes, Worker::Count& done) {
     auto* const memory = static_cast<std::byte*>(map_private(bytes));
     std::memset(memory, bench::kFilled, bytes);
-    vmcow::measure::Engine engine(7);
+    vmcow::meter::RandomEngine engine(7);
     for (;;) {
         for (int i = 0; i < 64; ++i) {
-            memory[vmcow::measure::bounded(engine, bytes / kPageBytes) * kPageBytes] = static_cast<std::byte>(i);
+            memory[vmcow::meter::bounded(engine, bytes / kPageBytes) * kPageBytes] = static_cast<std::byte>(i);
         }
         done.fetch_add(64, std::memory_order_relaxed);
     }
 }
 
-/// How long the writer takes for what it gets done in a second alone, with one look a second. What it loses it loses
-/// while it is looked at; so it is counted beside as long a time right before, because over seconds the machine itself
-/// changes by more than this. Each look is a whole one, as if it had had page faults.
+/// How long the writer takes, with one look a second, for what it gets done in a second alone. The writer loses time
+/// only during the look. So the writes during the look are compared with those in an equally long time right before:
+/// over seconds, the machine itself changes by more than the loss. Each look goes through all pages, as after
+/// page faults.
 void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched) {
     const Worker writer([bytes](Worker::Count& done) { write_pages(bytes, done); });
-    vmcow::measure::ProcessFamily family({.follow_faults = true});
+    vmcow::meter::ProcessFamily family({.follow_faults = true});
     family.add(writer.pid());
     double pause = 0.01;
     bench::measure(state, warm, [&] {
@@ -197,8 +206,8 @@ void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched
     });
 }
 
-/// Forks children that do nothing, and copies its memory page by page beside each: all it does is copy on write, so it
-/// has as many page faults as it can have.
+/// Forks children that do nothing, and copies its memory page by page while each exists. It does nothing but copy on
+/// write, so it has as many page faults as possible.
 [[noreturn]] void copy_pages(std::size_t bytes, Worker::Count& done) {
     auto* const memory = static_cast<std::byte*>(map_private(bytes));
     std::memset(memory, bench::kFilled, bytes);
@@ -206,23 +215,22 @@ void writes(benchmark::State& state, bool& warm, std::size_t bytes, bool watched
     for (;;) {
         const pid_t sharer = ::fork();
         if (sharer == 0) {
-            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-            if (::getppid() != self) ::_exit(0);  // it has ended before it could be told of
+            if (!vmcow::sys::die_with_parent(self)) ::_exit(0);
             for (;;) ::pause();
         }
         for (std::size_t page = 0; page < bytes / kPageBytes; ++page) {
             memory[page * kPageBytes] = std::byte{2};
             done.fetch_add(1, std::memory_order_relaxed);
         }
-        ::kill(sharer, SIGKILL);
+        vmcow::sys::signal_process(sharer, SIGKILL);
         ::waitpid(sharer, nullptr, 0);
     }
 }
 
-/// What the copier loses while its faults are samples, beside as long a time right before: 1 and the share lost.
+/// What the copier loses while its faults are sampled, beside an equally long time right before: 1 and the share lost.
 void copies(benchmark::State& state, bool& warm, std::size_t bytes, bool sampled) {
     constexpr int kDrains = 4;
-    constexpr useconds_t kBetweenDrains = 50'000;  // as often as a command takes in samples when there are many
+    constexpr useconds_t kBetweenDrains = 50'000;  // as often as a command reads samples when there are many
     constexpr std::size_t kMostBytes = std::size_t{64} << 20;
     const std::size_t own = std::min(bytes, kMostBytes);
     const Worker copier([own](Worker::Count& done) { copy_pages(own, done); });
@@ -240,7 +248,7 @@ void copies(benchmark::State& state, bool& warm, std::size_t bytes, bool sampled
         };
         const double alone = rate([] {});
         if (!sampled) return 2 - rate([] {}) / alone;
-        vmcow::measure::FaultSampler sampler({.events = {.period = 0}});
+        vmcow::meter::FaultSampler sampler({.events = {.period = 0}});
         if (sampler.follow(copier.pid()) != 0) die("perf_event_open");
         const double beside = rate([&] { sampler.drain(); });
         seen += sampler.counts().seen;

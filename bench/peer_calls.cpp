@@ -1,14 +1,11 @@
 #include "bench/peer_calls.hpp"
 
 #include <spawn.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <boost/date_time/posix_time/posix_time_types.hpp>
 #include <boost/interprocess/ipc/message_queue.hpp>
-#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <span>
@@ -16,12 +13,13 @@
 
 #include "pipes/pipe.hpp"
 #include "procrun/fork_call.hpp"
-#include "procrun/function_process.hpp"
 #include "procrun/process.hpp"
+#include "procrun/process/function_process.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/pidfd.hpp"
 #include "vmcow/view.hpp"
 
 namespace bench {
@@ -32,10 +30,11 @@ using vmcow::sys::throw_error;
 using vmcow::sys::UniqueFd;
 
 constexpr std::string_view kDrainFlag = "--drain";
-/// What a pipe may hold without privilege where pipe-max-size is as the kernel has it; also what is read at once.
+/// What a pipe may hold without privilege under the default pipe-max-size. Also the most that is read at once.
 constexpr std::size_t kPipeBytes = std::size_t{1} << 20;
-/// The messages in which the value is sent, and how many of them the queue holds.
+/// The size of the messages in which the value is sent.
 constexpr std::size_t kMessageBytes = std::size_t{256} << 10;
+/// How many messages the queue holds.
 constexpr std::size_t kQueuedMessages = 16;
 
 struct Value {
@@ -50,7 +49,7 @@ Value filled_value(const BenchSizes& sizes) {
     return {std::move(arena).freeze(), collapse_error};
 }
 
-/// What the receiver of a value sent as bytes answers: how many came, and the one that a call would look at.
+/// The answer of a receiver to a value sent as bytes: how many bytes came, and the byte that a call would look at.
 struct Receipt {
     std::uint64_t bytes = 0;
     std::uint64_t touched = 0;
@@ -84,7 +83,7 @@ void fork_call(benchmark::State& state, bool& warm, const BenchSizes& sizes) {
     report_pages(state, value.collapse_error);
 }
 
-/// A program that ends before it has read everything is an error of the write (EPIPE), not the end of this one.
+/// Ignores SIGPIPE: if a program ends before it has read everything, the write fails with EPIPE, not this process.
 class BrokenPipeIgnored {
 public:
     BrokenPipeIgnored() noexcept {
@@ -100,7 +99,7 @@ private:
     struct sigaction before_ {};
 };
 
-/// Starts this program again as `run_as_peer` has it. Source: posix_spawn(3).
+/// Starts this program again, so that `run_as_peer` receives the value. Source: posix_spawn(3).
 procrun::Process spawn_receiver(int input, int output) {
     std::array<char, kDrainFlag.size() + 1> flag{};
     kDrainFlag.copy(flag.data(), kDrainFlag.size());
@@ -114,17 +113,10 @@ procrun::Process spawn_receiver(int input, int output) {
     if (error == 0) error = ::posix_spawn(&pid, "/proc/self/exe", &actions, nullptr, arguments.data(), environ);
     ::posix_spawn_file_actions_destroy(&actions);
     if (error != 0) throw_error(error, "posix_spawn");
-    UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    if (!pidfd) {
-        const int refused = errno;
-        ::kill(pid, SIGKILL);
-        ::waitpid(pid, nullptr, 0);
-        throw_error(refused, "pidfd_open");
-    }
-    return {pid, std::move(pidfd)};
+    return {pid, vmcow::sys::open_pidfd_of_child(pid, "pidfd_open")};
 }
 
-/// One call; returns how many bytes its pipe held.
+/// Makes one call. Returns the capacity of its pipe in bytes.
 std::size_t call_by_pipe(std::span<const std::byte> value, const BenchSizes& sizes) {
     pipes::Pipe request = pipes::Pipe::open(kPipeBytes);
     pipes::Pipe reply = pipes::Pipe::open();
@@ -148,7 +140,7 @@ void posix_spawn_pipe(benchmark::State& state, bool& warm, const BenchSizes& siz
     state.SetLabel("a pipe of " + std::to_string(pipe_bytes >> 10) + " KiB");
 }
 
-/// A queue without a name: it is for this process and those it forks, and nothing is left of it when they are gone,
+/// A queue without a name, for this process and the processes that it forks. Nothing is left of it when they are gone,
 /// however they end.
 class PrivateQueue {
 public:
@@ -160,11 +152,12 @@ public:
         Queue::remove(name_.c_str());
     }
 
-    /// Throws: std::system_error -- ETIMEDOUT, when the other side takes nothing for ten seconds.
+    /// Throws: std::system_error -- ETIMEDOUT if the other side takes nothing for ten seconds.
     void send(std::span<const std::byte> message) {
         if (!queue_.timed_send(message.data(), message.size(), 0, deadline())) throw_error(ETIMEDOUT, "message queue");
     }
-    /// The part of `buffer` that the next message fills. Throws: as `send`.
+    /// Returns the part of `buffer` that the next message fills.
+    /// Throws: std::system_error -- ETIMEDOUT if no message comes for ten seconds.
     std::span<std::byte> receive(std::span<std::byte> buffer) {
         Queue::size_type received = 0;
         unsigned priority = 0;
@@ -176,7 +169,7 @@ public:
 
 private:
     static Queue create(const std::string& name, std::size_t messages, std::size_t message_bytes) {
-        Queue::remove(name.c_str());  // of a process with our number that was killed between making and removing
+        Queue::remove(name.c_str());  // left by a process with our ID that was killed before its own removal
         return {boost::interprocess::create_only, name.c_str(), messages, message_bytes};
     }
     static boost::posix_time::ptime deadline() {
@@ -187,7 +180,7 @@ private:
     Queue queue_;
 };
 
-/// The receiver's life: one answer to each `value_bytes` that have come.
+/// Runs in the receiver: sends one answer for each `value_bytes` that have come.
 int answer_messages(PrivateQueue& requests, PrivateQueue& replies, const BenchSizes& sizes,
                     std::span<std::byte> buffer) noexcept {
     try {
@@ -238,7 +231,7 @@ std::optional<int> run_as_peer(int argc, const char* const* argv) noexcept {
     try {
         std::vector<std::byte> buffer(kPipeBytes);
         Receipt receipt;
-        // As it comes: waiting for a full buffer would leave the writer with a pipe that is full.
+        // Read what there is: waiting for a full buffer would leave the writer with a full pipe.
         for (;;) {
             const ssize_t got =
                 vmcow::sys::retry_interrupted([&] { return ::read(STDIN_FILENO, buffer.data(), buffer.size()); });

@@ -10,14 +10,14 @@ namespace bench {
 ///
 ///     peer/fork_call         a process forked for one call by value; it writes one page
 ///     peer/posix_spawn_pipe  a program started for one call; all bytes of the value go through a pipe
-///     peer/message_queue     a process that is there already; all bytes go through a Boost.Interprocess message queue
+///     peer/message_queue     a process that runs already; all bytes go through a Boost.Interprocess message queue
 ///
-/// Where the bytes are sent, the receiver reads them into one small buffer again and again, and the answer is a count:
-/// a receiver that kept the value would also have to find memory for it.
+/// A receiver of bytes reads them into one small buffer again and again, and answers with a count. If it kept the
+/// value, it would also have to find memory for it.
 void register_peer_rows(const BenchSizes& sizes);
 
-/// What main() asks first: where the command line is the one with which `peer/posix_spawn_pipe` starts this same
-/// program, reads the value from standard input, answers on standard output, and returns the exit status.
+/// main() calls this first. If the command line is the one with which `peer/posix_spawn_pipe` starts this program,
+/// reads the value from standard input, answers on standard output, and returns the exit status. Else nothing.
 [[nodiscard]] std::optional<int> run_as_peer(int argc, const char* const* argv) noexcept;
 
 }  // namespace bench

@@ -19,10 +19,10 @@
 #include "bench/value_rows.hpp"
 #include "pipes/pipe.hpp"
 #include "pipes/pump.hpp"
-#include "procrun/function_process.hpp"
-#include "procrun/pipeline_mix.hpp"
+#include "procrun/pipeline.hpp"
+#include "procrun/pipeline/stage_io.hpp"
 #include "procrun/process.hpp"
-#include "procrun/stage_io.hpp"
+#include "procrun/process/function_process.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/fd.hpp"
@@ -39,7 +39,7 @@ constexpr std::size_t kStages = 3;
 constexpr std::size_t kBufferBytes = std::size_t{64} << 10;
 constexpr std::size_t kValuePipeBytes = std::size_t{1} << 20;
 
-/// The value, made when the first row asks for it: the rows about starting programs want a small process.
+/// The value, made when the first row asks for it: the rows about starting programs need a small process.
 class SharedValue {
 public:
     explicit SharedValue(std::size_t bytes) : bytes_(bytes) {}
@@ -58,8 +58,8 @@ private:
     std::shared_ptr<std::optional<vmcow::Snapshot>> value_ = std::make_shared<std::optional<vmcow::Snapshot>>();
 };
 
-/// A process that runs `work` and ends well if that returns true. Ends of pipes that it has from this process and does
-/// not use are closed in `work`: nobody would see the end of a pipe otherwise.
+/// Forks a process that runs `work` and exits with 0 if `work` returns true. `work` closes the ends of pipes that it
+/// inherits and does not use: as long as they are open, a reader does not see the end of the pipe.
 template <class Work>
 Process fork_stage(Work work) {
     return procrun::fork_function_process([&]() noexcept {
@@ -75,15 +75,15 @@ Process fork_stage(Work work) {
 void expect_ended_well(Process& process) {
     const auto record = process.wait();
     if (!record.outcome.ok())
-        throw std::runtime_error("a process did not get what it should: " + record.outcome.describe());
+        throw std::runtime_error("a process did not get the bytes that it should: " + record.outcome.describe());
 }
 
 void expect_ended_well(std::vector<Process>& processes) {
     for (Process& process : processes) expect_ended_well(process);
 }
 
-/// What a program does that reads everything: whether `expected` bytes have come, and were the value's where it looked.
-/// Each goes on to `out`, where there is one.
+/// Reads everything, as a program does, and passes it on to `out`, if there is one. Returns whether `expected` bytes
+/// have come, and the first byte of each read was the value's.
 bool read_all(const UniqueFd& in, std::size_t expected, const UniqueFd& out = UniqueFd()) {
     std::array<std::byte, kBufferBytes> buffer{};
     std::size_t bytes = 0;
@@ -112,12 +112,12 @@ void await(const UniqueFd& in) {
     }
 }
 
-/// Gives the value on as often as it comes.
+/// Passes each value on.
 void hand_on(procrun::StageIo& io) {
     while (auto value = io.take<vmcow::Snapshot>()) io.give(*std::move(value));
 }
 
-/// Reads a byte of the value each time, and tells the seconds from the first time on, when every stage was there.
+/// Reads a byte of each value, and then gives the seconds since the first value, when all stages were running.
 void take_and_tell(procrun::StageIo& io) {
     using Clock = std::chrono::steady_clock;
     std::optional<Clock::time_point> started;
@@ -131,7 +131,7 @@ void take_and_tell(procrun::StageIo& io) {
     io.give(seconds);
 }
 
-/// The seconds for each time that the value goes through the three stages behind the one that gives it.
+/// Sends the value many times through three stages behind the stage that gives it. Returns the seconds for each time.
 double hand_through_stages(const vmcow::Snapshot& value) {
     constexpr int kTimes = 200;
     const procrun::ValueBounds one_by_one{.under_way = 1};
@@ -150,7 +150,7 @@ double hand_through_stages(const vmcow::Snapshot& value) {
     return result.take<vmcow::Value<double[]>>(told).value()[0] / kTimes;
 }
 
-/// The value's bytes from a writer, which is this process, through three others.
+/// Sends the bytes of the value from this process through three others. Returns the seconds.
 double send_through_pipes(const vmcow::Snapshot& value) {
     Pipe pipe = Pipe::open();
     UniqueFd first = pipe.take_write_end();
@@ -175,7 +175,7 @@ double send_through_pipes(const vmcow::Snapshot& value) {
 
 // ---- one value to one program
 
-/// Seconds for `send(end)` to give all of the value to a program that reads it.
+/// The seconds until a program has read all of the value, which `send(end)` writes to its pipe.
 template <class Send>
 double give_to_program(const vmcow::Snapshot& value, const Send& send) {
     Pipe pipe = Pipe::open(kValuePipeBytes);
@@ -205,7 +205,7 @@ double write_value(const vmcow::Snapshot& value) {
 
 // ---- fan-out
 
-/// What a program does that writes `bytes` out of one buffer, as soon as it is told.
+/// Writes `bytes` bytes out of one buffer, as a program does, as soon as `start` says so.
 bool write_when_told(const UniqueFd& start, const UniqueFd& out, std::size_t bytes) {
     std::array<std::byte, kBufferBytes> buffer{};
     buffer.fill(std::byte{kFilled});
@@ -218,7 +218,7 @@ bool write_when_told(const UniqueFd& start, const UniqueFd& out, std::size_t byt
     return true;
 }
 
-/// A program that writes all of the value once it is told, and the readers of what it writes.
+/// A program that writes as many bytes as the value has once it is told to, and the programs that read them.
 class FanOut {
 public:
     FanOut(std::size_t bytes, std::size_t readers) {

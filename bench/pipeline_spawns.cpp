@@ -14,7 +14,7 @@
 
 #include "procrun/launcher.hpp"
 #include "procrun/pipeline.hpp"
-#include "procrun/pipeline_text.hpp"
+#include "procrun/pipeline/pipeline_text.hpp"
 #include "procrun/program.hpp"
 #include "vmcow/sys/error.hpp"
 
@@ -26,22 +26,22 @@ using procrun::Program;
 using vmcow::sys::throw_errno;
 
 constexpr int kRounds = 30;
-constexpr int kForks = 3;  // each takes as long as all of the others
+constexpr int kForks = 3;  // a fork from 4 GiB takes as long as all other rounds
 constexpr const char* kTrue = "/bin/true";
 
-// A program is found by its path on both sides: nothing here measures PATH.
+// Both sides find programs by their full path, so that no row measures a search of PATH.
 const std::string& three_true() {
     static const std::string text = std::string(kTrue) + " | " + kTrue + " | " + kTrue;
     return text;
 }
 
-/// Memory of this process, in small pages, each of them touched: what a fork has to copy the page tables of.
+/// Memory of this process in small pages, all touched. A fork has to copy its page tables.
 class TouchedMemory {
 public:
     explicit TouchedMemory(std::size_t bytes)
         : bytes_(bytes), at_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
         if (at_ == MAP_FAILED) throw_errno("mmap");
-        static_cast<void>(::madvise(at_, bytes_, MADV_NOHUGEPAGE));  // EINVAL: a kernel that has none
+        static_cast<void>(::madvise(at_, bytes_, MADV_NOHUGEPAGE));  // EINVAL: a kernel without huge pages
         std::memset(at_, kFilled, bytes_);
     }
     ~TouchedMemory() { ::munmap(at_, bytes_); }
@@ -99,7 +99,8 @@ void measure_starts(benchmark::State& state, bool& warm, int rounds, const Work&
     measure(state, warm, [&] { return seconds_of_each(rounds, work); });
 }
 
-/// `work` in a process that has four times the value. The memory goes back after each repetition: no other row has it.
+/// Measures `work` in a process that has four times the value in memory. The memory is released after each repetition,
+/// so that no other row has it.
 template <class Work>
 void measure_starts_beside_memory(benchmark::State& state, const BenchSizes& sizes, int rounds, const Work& work) {
     const TouchedMemory memory(4 * sizes.value_bytes);

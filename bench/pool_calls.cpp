@@ -26,7 +26,7 @@ constexpr std::uint64_t kWritten = 7;
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 
 std::unique_ptr<Pool> pool;
-// Made before the pool, so that the workers have them too: only numbers travel with a call.
+// The offsets are made before the pool, so that the workers inherit them and a call carries only numbers.
 std::vector<std::size_t> offsets_of_16;
 std::vector<std::size_t> offsets_of_256;
 std::vector<std::size_t> offsets_of_4096;

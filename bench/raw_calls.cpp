@@ -17,6 +17,7 @@
 
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/signal_process.hpp"
 
 namespace bench {
 namespace {
@@ -28,7 +29,7 @@ using vmcow::sys::UniqueFd;
 constexpr int kMadvCollapse = 25;  // MADV_COLLAPSE, for headers older than Linux 6.1
 constexpr std::uint64_t kWritten = 7;
 
-/// Address space of its own that begins on a huge page.
+/// A reserved range of addresses that begins on a huge page.
 class Window {
 public:
     explicit Window(std::size_t bytes) : bytes_(bytes), reserved_bytes_(bytes + vmcow::kHugeBytes) {
@@ -42,7 +43,7 @@ public:
     Window(const Window&) = delete;
     Window& operator=(const Window&) = delete;
 
-    /// Maps `fd` here, in place of what was.
+    /// Maps `fd` here, in place of the mapping before.
     void map(int sharing, int fd) const {
         constexpr int kFlags = MAP_FIXED | MAP_NORESERVE;
         if (::mmap(at_, bytes_, PROT_READ | PROT_WRITE, sharing | kFlags, fd, 0) == MAP_FAILED) throw_errno("mmap");
@@ -63,7 +64,7 @@ struct Image {
     int collapse_error = 0;
 };
 
-/// A memfd that is full, in huge pages where it holds whole ones.
+/// Makes a memfd and fills it, with huge pages where whole ones fit.
 Image filled_image(std::size_t bytes) {
     Image image{UniqueFd(::memfd_create("raw", MFD_CLOEXEC))};
     if (!image.fd || ::ftruncate(image.fd.get(), static_cast<off_t>(bytes)) != 0) throw_errno("memfd");
@@ -87,7 +88,7 @@ void write_words(std::byte* value, const std::vector<std::size_t>& offsets) noex
     benchmark::ClobberMemory();
 }
 
-/// That the writes are where they were done, and in the file only if they were to reach it.
+/// Throws unless the writes are in the window, and in the file if and only if `in_file`.
 void verify_words(const Window& window, int fd, const std::vector<std::size_t>& offsets, bool in_file) {
     std::uint64_t untouched = 0;
     std::memset(&untouched, kFilled, sizeof untouched);
@@ -129,13 +130,13 @@ void shared_write(benchmark::State& state, bool& warm, const BenchSizes& sizes, 
     const Window window(sizes.value_bytes);
     window.map(MAP_SHARED, image.fd.get());
     const std::vector<std::size_t> offsets = scattered_offsets(sizes.value_bytes, pages);
-    write_words(window.at(), offsets);  // a first write maps the page
+    write_words(window.at(), offsets);  // the first write maps each page
     measure(state, warm, [&] { return seconds_of_each(kRounds, [&] { write_words(window.at(), offsets); }); });
     verify_words(window, image.fd.get(), offsets, true);
     report_pages(state, image.collapse_error);
 }
 
-/// A forked process; it ends when its owner or the thread that forked it does, however that comes about.
+/// A forked process. It is killed when its owner is destroyed or the thread that forked it ends, however it ends.
 class Child {
 public:
     template <class Body>
@@ -149,13 +150,13 @@ public:
     }
     ~Child() {
         if (pid_ < 0) return;
-        ::kill(pid_, SIGKILL);
+        vmcow::sys::signal_process(pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
     }
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;
 
-    /// Waits for the end; returns what the child exited with.
+    /// Waits until the child has exited, and returns its exit status.
     int exit_status() {
         int status = 0;
         if (::waitpid(pid_, &status, 0) != pid_) throw_errno("waitpid");
@@ -168,8 +169,7 @@ private:
     pid_t pid_ = -1;
 };
 
-/// What a caller without the library does: fork, with the value in ordinary heap pages; the child writes a byte and
-/// ends.
+/// A caller without the library forks, with the value in ordinary heap pages. The child writes a byte and exits.
 void fork_heap(benchmark::State& state, bool& warm, const BenchSizes& sizes) {
     const Window heap(sizes.value_bytes);
     heap.map(MAP_PRIVATE | MAP_ANONYMOUS, -1);
@@ -187,7 +187,7 @@ void fork_heap(benchmark::State& state, bool& warm, const BenchSizes& sizes) {
     if (touched != std::byte{kFilled}) throw_error(EBADMSG, "the child wrote to the parent's memory");
 }
 
-/// A request and a reply in shared memory, a processor's cache line each.
+/// A request and a reply in shared memory, each on its own cache line.
 struct Words {
     alignas(64) std::atomic<std::uint32_t> request{0};
     alignas(64) std::atomic<std::uint32_t> reply{0};
@@ -209,7 +209,7 @@ private:
     void* at_;
 };
 
-/// How often a waiting process looks before it sleeps: where the other cannot run at the same time, not at all.
+/// How often a waiting process checks before it sleeps: not at all if the other process cannot run at the same time.
 int spins_before_sleep() {
     cpu_set_t allowed;
     CPU_ZERO(&allowed);
@@ -217,7 +217,7 @@ int spins_before_sleep() {
     return CPU_COUNT(&allowed) > 1 ? 20000 : 0;
 }
 
-/// Leaves the processor's resources to its other thread for a moment.
+/// Leaves the core to its other hardware thread for a moment.
 void rest() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -226,8 +226,8 @@ void rest() noexcept {
 #endif
 }
 
-/// Waits until `word` is `wanted`; false when that has not come in ten seconds, for then the other process is gone.
-/// Async-signal-safe. Source: futex(2), without FUTEX_PRIVATE_FLAG, for the other side is another process.
+/// Waits until `word` is `wanted`. False after ten seconds: then the other process is gone. Async-signal-safe.
+/// Source: futex(2), without FUTEX_PRIVATE_FLAG, because the other side is another process.
 bool await_word(std::atomic<std::uint32_t>& word, std::uint32_t wanted, int spins) noexcept {
     constexpr timespec kPatience{10, 0};
     for (int i = 0; i < spins; ++i) {
@@ -248,7 +248,7 @@ void publish_word(std::atomic<std::uint32_t>& word, std::uint32_t value) noexcep
     ::syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }
 
-/// The plain protocol: spin, then sleep in the kernel; wake the other side after every word, whether it sleeps or not.
+/// The plain protocol: spin, then sleep in the kernel. Every word wakes the other side, whether it sleeps or not.
 void ping_pong(benchmark::State& state, bool& warm) {
     constexpr int kRounds = 2000;
     const int spins = spins_before_sleep();
@@ -264,7 +264,7 @@ void ping_pong(benchmark::State& state, bool& warm) {
         publish_word(words.request, ++number);
         if (!await_word(words.reply, number, spins)) throw_error(ETIMEDOUT, "the other process does not answer");
     };
-    // Each repetition has a new partner, which has to be placed on a processor of its own first.
+    // Each repetition has a new partner, which the kernel has to move to another processor first.
     static_cast<void>(seconds_of_each(kRounds, round_trip));
     measure(state, warm, [&] { return seconds_of_each(kRounds, round_trip); });
     if (spins == 0) state.SetLabel("one processor: every word wakes the other process");

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "bench/bench_main.hpp"
+#include "bench/value_addresses.hpp"
 #include "bench/value_calls.hpp"
 #include "bench/value_copies.hpp"
 #include "bench/value_files.hpp"
@@ -22,6 +23,7 @@ int run(int argc, char** argv) {
         bench::register_copy_rows(sizes, base);
         bench::register_call_rows(sizes, base);
         bench::register_file_rows(sizes, base);
+        bench::register_address_rows(sizes);
     };
     program.end = [] {
         bench::end_files();

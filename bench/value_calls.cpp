@@ -49,7 +49,7 @@ void apply_chain(benchmark::State& state, bool& warm, const Bytes& base) {
 
 void fork_chain(benchmark::State& state, bool& warm, std::size_t bytes) {
     std::vector<std::byte> heap = filled_heap(bytes);
-    warm = true;  // each step is like the ones before, and a chain takes seconds
+    warm = true;  // no warm-up: each step is like the steps before, and a chain takes seconds
     measure(state, warm, [&] { return run_fork_chain(heap); });
     const auto is_filled = [](std::byte byte) { return byte == std::byte{kFilled}; };
     expect(std::all_of(heap.begin(), heap.end(), is_filled), "the heap is not as it was");
@@ -57,7 +57,7 @@ void fork_chain(benchmark::State& state, bool& warm, std::size_t bytes) {
 
 // ---- memory
 
-/// The pool's processes and this one, once every worker is idle: a result is known a moment before.
+/// The pool's processes and this one. Waits until every worker is idle, because a result is known a moment before that.
 std::vector<pid_t> processes_of(Pool& of) {
     procrun::PoolStatus status = of.status();
     for (int i = 0; i < 500 && status.idle < status.workers; ++i) {
@@ -82,7 +82,7 @@ std::uint64_t measure_chain(std::size_t value_bytes) {
     return bytes;
 }
 
-/// Starts this program again, and reads what it prints.
+/// Starts this program again, and returns the number that it prints.
 std::uint64_t ask_program(std::size_t value_bytes) {
     pipes::Pipe answer = pipes::Pipe::open();
     auto program = procrun::Program({"/proc/self/exe", std::string(kFlag), std::to_string(value_bytes)})
@@ -102,7 +102,7 @@ std::uint64_t ask_program(std::size_t value_bytes) {
 
 void chain_memory(benchmark::State& state, std::size_t value_bytes) {
     constexpr double kMost = 1.1;
-    // A smaller value is less than what a few processes need in any case.
+    // A smaller value is less than what a few processes take in any case, so its ratio means nothing.
     constexpr std::size_t kJudged = std::size_t{1} << 28;
     std::uint64_t held = 0;
     for (auto _ : state) state.SetIterationTime(seconds_of([&] { held = ask_program(value_bytes); }));
@@ -121,7 +121,7 @@ constexpr std::size_t kMostParted = std::size_t{16} << 20;
 constexpr std::size_t kPageWords = vmcow::kPageBytes / sizeof(std::uint64_t);
 using Words = vmcow::Value<std::uint64_t[]>;
 
-/// For each page some 50 µs of arithmetic over all its words, whose result is written to it. Source: splitmix64.
+/// Spends about 50 µs of arithmetic on all words of each page, and writes the result to the page. Source: splitmix64.
 std::uint64_t hash_pages(std::span<std::uint64_t> words) {
     constexpr int kRounds = 64;
     std::uint64_t sum = 0;

@@ -21,7 +21,7 @@ std::optional<ChainSteps> steps;
 
 void change_step(std::span<std::byte> value, std::size_t step) { steps->change(value.data(), step); }
 
-/// A page and where it belongs, as it goes through the pipe and as it is kept.
+/// A page and its offset in the value. It goes through the pipe and is kept in this form.
 struct PageRecord {
     std::uint64_t offset = 0;
     std::array<std::byte, vmcow::kPageBytes> bytes{};
@@ -29,7 +29,7 @@ struct PageRecord {
 using StepRecord = std::array<PageRecord, ChainSteps::kPagesEach>;
 static_assert(sizeof(StepRecord) == ChainSteps::kPagesEach * (sizeof(std::uint64_t) + vmcow::kPageBytes));
 
-/// In the child: nothing here may wait for a lock that was held when it was forked. Returns the exit status.
+/// Runs in the child, so nothing here may wait for a lock that was held at the fork. Returns the exit status.
 int send_step(std::byte* heap, std::size_t step, int to) noexcept {
     steps->change(heap, step);
     std::array<std::uint64_t, ChainSteps::kPagesEach> offsets{};
@@ -39,12 +39,12 @@ int send_step(std::byte* heap, std::size_t step, int to) noexcept {
         pieces[2 * i] = {&offsets[i], sizeof offsets[i]};
         pieces[2 * i + 1] = {heap + offsets[i], vmcow::kPageBytes};
     }
-    // All of it, for no signal handler of this program interrupts a child.
+    // writev sends everything at once, because no signal handler of this program interrupts a child.
     const ssize_t sent = ::writev(to, pieces.data(), static_cast<int>(pieces.size()));
     return sent == static_cast<ssize_t>(sizeof(StepRecord)) ? 0 : 1;
 }
 
-/// One step: its record holds what lay on the changed pages before, so that each value of the chain can be had back.
+/// Runs one step. `record` gets what was on the changed pages before, so that each value of the chain can be restored.
 void fork_step(std::vector<std::byte>& heap, std::size_t step, StepRecord& record) {
     pipes::Pipe pipe = pipes::Pipe::open();
     const pid_t child = ::fork();
@@ -83,7 +83,7 @@ void run_apply_chain(procrun::Pool& pool, std::vector<Bytes>& values) {
 
 void verify_chain(const std::vector<Bytes>& values) {
     const auto stored = [&](std::size_t value, std::size_t offset) {
-        // By page: the values need not be mapped for this.
+        // Read by page: the values need not be mapped for this.
         const vmcow::Snapshot snapshot = values[value].snapshot();
         return word_at(snapshot.page(vmcow::page_at(offset)) + offset % vmcow::kPageBytes);
     };
@@ -101,7 +101,7 @@ void verify_chain(const std::vector<Bytes>& values) {
 }
 
 double run_fork_chain(std::vector<std::byte>& heap) {
-    // Used before, as what values get is.
+    // This memory is touched before the clock starts, as is the memory that values get.
     std::vector<StepRecord> kept(ChainSteps::kSteps);
     const double seconds = seconds_of([&] {
         for (std::size_t step = 0; step < kept.size(); ++step) fork_step(heap, step, kept[step]);

@@ -14,7 +14,7 @@ void touch(Bytes& value) {
     value.edit([](std::span<std::byte> bytes) { bytes[kTouched] = kChanged; });
 }
 
-/// Which part of a first copy counts.
+/// Which part of a first copy is timed.
 enum class Counted { all, copy, edit };
 
 void copy_first(benchmark::State& state, bool& warm, std::size_t bytes, Counted counted) {
@@ -57,7 +57,7 @@ void raw_memcpy(benchmark::State& state, bool& warm, std::size_t bytes) {
 
 // ---- differences
 
-/// The base and two copies of it that were changed on pages of their own.
+/// Two copies of the base, each changed on other pages.
 struct Relatives {
     explicit Relatives(const Bytes& base) : a(base), b(base) {
         const std::vector<std::size_t> all = scattered_offsets(base.size(), 2 * kPagesEach);
@@ -65,7 +65,7 @@ struct Relatives {
         pages = offsets.size();
         a.edit([&](std::span<std::byte> bytes) { write_words(bytes.data(), offsets.first(pages / 2), 1); });
         b.edit([&](std::span<std::byte> bytes) { write_words(bytes.data(), offsets.subspan(pages / 2), 2); });
-        // What is shared anyway has been scanned and put aside: a diff begins with that.
+        // A diff begins with snapshots. Taking them now keeps the page scans out of the time.
         static_cast<void>(a.snapshot());
         static_cast<void>(b.snapshot());
     }
@@ -125,7 +125,7 @@ void make_small(benchmark::State& state, bool& warm, Make make) {
     });
 }
 
-/// Each round begins with an empty one: what growing costs is in the mean.
+/// Each round begins with an empty vector, so that the mean includes what growing costs.
 template <class Vector, class Push>
 void push_many(benchmark::State& state, bool& warm, Push push) {
     constexpr int kPushes = 100'000;

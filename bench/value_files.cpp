@@ -23,7 +23,7 @@ using vmcow::sys::UniqueFd;
 constexpr std::size_t kChangedPages = 4096;
 constexpr std::size_t kPiece = std::size_t{1} << 20;
 
-/// A new folder beside this program, on a file system that is a disk's rather than memory.
+/// A new folder beside this program, where the file system is on a disk rather than in memory.
 class Folder {
 public:
     Folder() {
@@ -33,14 +33,14 @@ public:
         fd_ = open_file(path_, O_RDONLY | O_DIRECTORY);
     }
     ~Folder() {
-        std::error_code ignored;  // what cannot be removed stays for whoever finds it
+        std::error_code ignored;  // a destructor must not throw: what cannot be removed stays
         fs::remove_all(path_, ignored);
     }
     Folder(const Folder&) = delete;
     Folder& operator=(const Folder&) = delete;
 
     [[nodiscard]] fs::path file(const char* name) const { return path_ / name; }
-    /// Removes a file, and waits until nothing is on its way to the disk any more.
+    /// Removes a file, and waits until everything written so far is on the disk.
     void settle(const fs::path& file) const {
         fs::remove(file);
         if (::syncfs(fd_.get()) != 0) throw_errno("syncfs");
@@ -51,11 +51,11 @@ private:
     UniqueFd fd_;
 };
 
-/// The folder, and the base as a file in it; made when the first row needs them.
+/// The folder, and the base as a file in it. Both are made when the first row needs them.
 class Files {
 public:
     [[nodiscard]] const Folder& folder() const noexcept { return folder_; }
-    /// Returns the path under which the base was saved.
+    /// Saves the base at the first call. Returns its path.
     const fs::path& saved(const Bytes& base) {
         if (base_path_.empty()) {
             base.save(folder_.file("base"));
@@ -97,7 +97,7 @@ void save_delta(benchmark::State& state, bool& warm, const Bytes& base, bool syn
     files().folder().settle(path);
 }
 
-/// As many pages as a value has that was changed on `kChangedPages`: what a program without the library has to know.
+/// A buffer of as many pages as were changed in the value. A program without the library has to know which these are.
 std::vector<std::byte> changed_pages(std::size_t value_bytes) {
     std::vector<std::size_t> offsets = scattered_offsets(value_bytes, kChangedPages);
     for (std::size_t i = 0; i < offsets.size(); ++i) offsets[i] = i * vmcow::kPageBytes + kTouched % vmcow::kPageBytes;
@@ -129,7 +129,7 @@ void write_changed(benchmark::State& state, bool& warm, std::size_t value_bytes,
 
 void save_whole(benchmark::State& state, bool& warm, const Bytes& base) {
     const fs::path path = files().folder().file("whole");
-    warm = true;  // disks have nothing to warm up, and are slow
+    warm = true;  // no warm-up: it would not help a disk, and disks are slow
     measure(state, warm, [&] {
         files().folder().settle(path);
         return seconds_of([&] { base.save(path); });

@@ -24,11 +24,11 @@ using Inode = std::uint64_t;
 
 bool is_memfd(const std::string& name) { return name.rfind(kMemfd, 0) == 0; }
 
-/// The memfds that the process has open, and the bytes of the pages that they have.
+/// Adds the memfds that the process has open, with the bytes of their pages.
 void add_open_memfds(const std::string& folder, std::map<Inode, std::uint64_t>& memfds) {
     constexpr std::uint64_t kBlockBytes = 512;
     for (const auto& entry : fs::directory_iterator(folder + "/fd")) {
-        std::error_code gone;  // the descriptor with which the folder is read
+        std::error_code gone;  // fails for the descriptor with which the folder is read
         if (!is_memfd(fs::read_symlink(entry.path(), gone).string()) || gone) continue;
         struct stat status {};
         if (::stat(entry.path().c_str(), &status) != 0) vmcow::sys::throw_errno("stat '" + entry.path().string() + "'");
@@ -36,7 +36,7 @@ void add_open_memfds(const std::string& folder, std::map<Inode, std::uint64_t>& 
     }
 }
 
-/// The memfds that the process has mapped, and its share of the pages that are in its page table.
+/// Adds the memfds that the process has mapped, with its share of the pages in its page table.
 /// Source: proc(5), /proc/pid/smaps: address, permissions, offset, device, inode, path; "Pss: 4 kB" and others below.
 void add_mapped_memfds(const std::string& folder, std::map<Inode, std::uint64_t>& memfds) {
     std::istringstream lines(vmcow::sys::read_text_file(folder + "/smaps"));

@@ -27,7 +27,7 @@ inline Bytes filled_value(std::size_t bytes) {
     return value;
 }
 
-/// The same in ordinary memory of the heap.
+/// Bytes in ordinary memory of the heap; every byte is `kFilled`.
 inline std::vector<std::byte> filled_heap(std::size_t bytes) {
     return std::vector<std::byte>(bytes, std::byte{kFilled});
 }
@@ -42,7 +42,7 @@ inline std::uint64_t word_at(const std::byte* at) {
     return word;
 }
 
-/// The value that most rows begin with, made when the first of them runs. Nobody changes it.
+/// The value that most rows begin with. It is made when the first of these rows runs, and never changed.
 class BaseValue {
 public:
     explicit BaseValue(std::size_t bytes) : bytes_(bytes) {}

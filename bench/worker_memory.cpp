@@ -38,11 +38,11 @@ constexpr std::size_t kPages = 256;
 constexpr std::size_t kNear = std::size_t{64} << 20;
 constexpr std::uint64_t kMostEach = (std::uint64_t{1} << 20) + (std::uint64_t{512} << 10);
 
-std::vector<std::size_t> offsets;  // before the pool: the workers have it too
+std::vector<std::size_t> offsets;  // made before the pool, so that the workers inherit it
 
 std::atomic<std::size_t>* arrived = nullptr;  // in memory that all processes share
 
-/// Keeps its worker busy until all others have arrived, so that there are as many of them as there are calls.
+/// Writes, and keeps the worker busy until all others have arrived, so that there are as many workers as calls.
 void write_and_stay(std::span<std::byte> value) {
     for (const std::size_t offset : offsets) value[offset] = std::byte{7};
     arrived->fetch_add(1);
@@ -57,7 +57,7 @@ std::uint64_t private_bytes(pid_t pid) {
     return *anonymous + *tables;
 }
 
-/// The bytes that all workers together have for themselves.
+/// The bytes that are private to all workers together.
 std::uint64_t measure_workers(std::size_t value_bytes, std::size_t written_bytes) {
     offsets = scattered_offsets(std::min(value_bytes, written_bytes), kPages);
     void* const shared = ::mmap(nullptr, vmcow::kPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -74,7 +74,7 @@ std::uint64_t measure_workers(std::size_t value_bytes, std::size_t written_bytes
         if (!result.ok()) throw std::runtime_error(result.outcome().describe());
     }
     procrun::PoolStatus status = pool.status();
-    // A result is known a moment before its worker is idle.
+    // A result is known a moment before the worker is idle.
     for (int i = 0; i < 500 && status.idle_pids.size() < kWorkers; ++i) {
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
         status = pool.status();
@@ -85,7 +85,7 @@ std::uint64_t measure_workers(std::size_t value_bytes, std::size_t written_bytes
     return bytes;
 }
 
-/// Starts this program again, and reads what it prints.
+/// Starts this program again, and returns the number that it prints.
 std::uint64_t ask_program(std::size_t value_bytes, std::size_t written_bytes) {
     pipes::Pipe answer = pipes::Pipe::open();
     auto program = procrun::Program({"/proc/self/exe", std::string(kFlag), std::to_string(value_bytes),

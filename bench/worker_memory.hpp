@@ -6,16 +6,17 @@
 
 namespace bench {
 
-/// Adds the rows `memory/...`: what 64 warm workers keep that have each written 256 pages of one snapshot, beyond the
-/// image: their `Anonymous:` and their page tables. The label says how much that is; a row fails past its bound.
+/// Adds the rows `memory/...`: the memory that 64 warm workers keep beyond the image, when each has written 256 pages
+/// of one snapshot: their `Anonymous:` and their page tables. The label says how much that is. memory/64_workers fails
+/// past its bound.
 ///
 ///     memory/64_workers            the pages lie in a part of 64 MiB
-///     memory/64_workers_scattered  all over the value: for each 2 MiB written to, the kernel needs a page table
+///     memory/64_workers_scattered  the pages lie all over the value: the kernel needs a page table for each 2 MiB
 void register_memory_rows(const BenchSizes& sizes);
 
-/// What main() asks: where the command line is the one with which these rows start this same program, makes the pool,
-/// prints the bytes, and returns the exit status. A program of its own, because workers begin as copies of the process
-/// that makes the pool, and a benchmark has its own figures in memory.
+/// main() calls this first. If the command line is the one with which these rows start this program, makes the pool,
+/// prints the bytes, and returns the exit status. Else nothing. The pool needs a separate program, because workers
+/// begin as copies of the process that makes the pool, and a benchmark has its own figures in memory.
 [[nodiscard]] std::optional<int> run_as_pool_of_workers(int argc, const char* const* argv) noexcept;
 
 }  // namespace bench

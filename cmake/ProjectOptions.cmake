@@ -17,6 +17,15 @@ if(VMCOW_SANITIZE)
     target_link_options(project_options INTERFACE -fsanitize=${VMCOW_SANITIZE})
 endif()
 
+# vmcow_unity(TARGET [APART SOURCE…]): compiles the sources of a library or a command a dozen at a time, where VMCOW_UNITY
+# says so: most of the time that a source takes goes into the headers that it shares with its neighbours. Those APART
+# give something of their own a name that another source of the target uses as well.
+function(vmcow_unity target)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "APART")
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ${VMCOW_UNITY} UNITY_BUILD_BATCH_SIZE 12)
+    set_source_files_properties(${arg_APART} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
+
 # vmcow_library(NAME SOURCES … HEADERS …): the static library of one folder, with the alias vmcow::NAME. Every header is
 # also compiled alone, by the target `all_verify_interface_header_sets`.
 function(vmcow_library name)

@@ -27,12 +27,16 @@ public:
     /// Two connected ends. Throws: std::system_error -- EMFILE, ENFILE.
     [[nodiscard]] static std::pair<MessageSocket, MessageSocket> pair();
 
-    /// Sends one message; waits while the other end has many unread. The caller keeps the descriptors.
+    /// Sends one message; waits while the other end has many messages unread. The caller keeps the descriptors.
     /// Pre:    at least one byte, at most `kMaxBytes` and `kMaxFds`.
     /// Throws: std::system_error -- as vmcow::sys::send_message: EPIPE, ETOOMANYREFS.
     void send(std::span<const std::byte> bytes, std::span<const int> fds);
 
-    /// The next message; nullopt when every copy of the other end is closed and all was read.
+    /// Sends one message as `send` does, but neither waits nor throws. Returns 0 or the errno: EAGAIN while the other
+    /// end has many messages unread.
+    [[nodiscard]] int try_send(std::span<const std::byte> bytes, std::span<const int> fds) noexcept;
+
+    /// Waits for the next message; nullopt when every copy of the other end is closed and all messages were read.
     /// Throws: std::system_error -- as vmcow::sys::receive_message: EMFILE, EMSGSIZE, ECONNRESET.
     [[nodiscard]] std::optional<Message> receive();
 

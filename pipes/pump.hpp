@@ -1,109 +1,35 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <limits>
 #include <memory>
-#include <optional>
-#include <string>
 #include <vector>
 
-#include "vmcow/arena.hpp"
-#include "vmcow/snapshot.hpp"
+#include "pipes/pump/pump_options.hpp"
+#include "pipes/pump/pump_report.hpp"
 #include "vmcow/sys/fd.hpp"
+
+namespace vmcow {
+class Arena;
+class Snapshot;
+}  // namespace vmcow
 
 namespace pipes {
 
-/// What the pump asks the kernel with.
-enum class PumpWay {
-    automatic,  ///< io_uring, or poll where the kernel refuses it; the report says which and why
-    io_uring,
-    poll,
-};
-
-/// How bytes of several writers become one stream.
-enum class Join {
-    in_order,  ///< all of the first, then all of the second, as cat(1)
-    by_line,   ///< whole lines, from whoever has one; each writer's lines stay in order
-};
-
-/// Said once for each end whose bytes have begun to go to a file.
-struct SpillNotice {
-    std::size_t flow;  ///< number of the flow, in the order in which they were added
-    std::size_t end;   ///< of a tee the number of the reader, of a join that of the writer
-    std::string directory;
-    std::uint64_t held_bytes;  ///< in memory so far, when the file was opened
-};
-
-struct PumpOptions {
-    PumpWay way = PumpWay::automatic;
-    /// So long an end that is full may stand still before others go on without it.
-    std::chrono::milliseconds patience{50};
-    /// Held in memory for each end that others went on without; the rest is held in a file.
-    std::size_t memory_bytes = std::size_t{1} << 20;
-    /// Held in the file at one time, for each end. Past it the end fails with EDQUOT.
-    std::uint64_t spill_bytes = std::numeric_limits<std::uint64_t>::max();
-    /// Where files without a name are made; empty: $TMPDIR, or /tmp.
-    std::string spill_directory{};
-    /// Called while the pump stands still, in another thread than that of `run`. What it throws, `run` throws.
-    std::function<void(const SpillNotice&)> notice{};
-    /// A descriptor that ends the run when it becomes readable or its other side closes; -1: none. It stays the
-    /// caller's.
-    int stop_fd = -1;
-    std::optional<std::chrono::steady_clock::time_point> deadline{};
-};
-
-/// How one end of a flow came to its end.
-enum class EndState {
-    finished,      ///< all bytes have gone through: end of file, or all that was to be sent was
-    reader_gone,   ///< nobody reads there any more (EPIPE); for a source: at none of its readers
-    stopped,       ///< by the stop descriptor or the deadline
-    failed,        ///< a call failed with `error`
-    spill_failed,  ///< what was to be held could not be: `error` is ENOSPC, EDQUOT, EFBIG, or what open(2) said
-};
-
-struct EndReport {
-    EndState state = EndState::stopped;
-    int error = 0;
-    std::uint64_t bytes = 0;          ///< taken from a source, or that a sink has taken
-    std::uint64_t copied_bytes = 0;   ///< of these, through a buffer, because splice(2) refuses this end
-    std::uint64_t spilled_bytes = 0;  ///< that went through the file
-    std::uint64_t held_bytes = 0;     ///< the most that was held in memory at one time
-
-    /// "end of file", "reader gone", "stopped", or the errno's name and text, as in "ENOSPC: No space left on device".
-    [[nodiscard]] std::string reason() const;
-};
-
-struct FlowReport {
-    std::vector<EndReport> ins;
-    std::vector<EndReport> outs;
-    std::uint64_t added_newlines = 0;  ///< Join::by_line: between a last line without one and what came after it
-};
-
-enum class PumpStop { none, stop_descriptor, deadline };
-
-struct PumpReport {
-    PumpWay way = PumpWay::poll;  ///< never automatic
-    int io_uring_error = 0;       ///< the errno with which io_uring was refused, or 0
-    PumpStop stop = PumpStop::none;
-    std::vector<FlowReport> flows;
-};
-
-/// Moves bytes where one pipe between two programs does not do: to several readers, from several writers, out of an
+/// Moves bytes where one pipe between two programs is not enough: to several readers, from several writers, out of an
 /// image, into an arena.
 ///
-/// Bytes go from pipe to pipe by splice(2) and tee(2), without being copied; an end that is no pipe has a pipe of ours
-/// before it, and one that refuses splice(2) goes through a buffer, which its report counts. A reader that reads slowly
-/// holds its writer back. One that stands still while others could go on does not stop them: past `patience`, what it
-/// has not taken is held in memory and then in a file, so that no order in which a program reads its inputs or writes
-/// its outputs is a deadlock.
+/// Bytes go from pipe to pipe by splice(2) and tee(2), without being copied. Before an end that is no pipe the pump
+/// puts a pipe of its own. Bytes of an end that refuses splice(2) go through a buffer; the end's report counts them.
 ///
-/// Ends:    are the pump's; each is closed as soon as it is done with, so that the other side sees it. They are not set
-///          to O_NONBLOCK, which the programs that share them would see. Only a terminal that cannot be opened again,
-///          or a disk, may make the pump wait longer than it says.
-/// Threads: one; `run` starts one of its own, in which no signal arrives (SIGPIPE, SIGXFSZ), and ends it.
+/// A slow reader holds its writer back. A reader that stands still while others could go on does not stop them: past
+/// `stall_limit`, the bytes that it has not taken are held in memory and then in a file. So no order in which a program
+/// reads its inputs or writes its outputs is a deadlock.
+///
+/// Ends:    belong to the pump, which closes each one as soon as it is done with it, so that the other side sees that.
+///          The pump does not set them to O_NONBLOCK, because the programs that share them would see it. Only a disk,
+///          or a terminal that cannot be opened again, may make the pump wait longer than its options say.
+/// Threads: one. `run` starts another thread, in which no signal arrives (SIGPIPE, SIGXFSZ), and waits for its end.
 /// Source:  splice(2), tee(2), pipe(7); io_uring(7), Linux 5.10.
 class Pump {
 public:
@@ -112,37 +38,44 @@ public:
     Pump& operator=(Pump&& other) noexcept;
     ~Pump();
 
-    /// Each adds a flow and returns its number. Throws: std::system_error -- EBADF, also for a source that cannot be
-    /// read and a sink that cannot be written; EMFILE, ENFILE for an end that is no pipe. The ends are closed then.
+    /// Each of the next functions adds a flow, takes its ends over and returns its number.
+    /// Throws: std::system_error -- EBADF, also for a source that cannot be read and a sink that cannot be written;
+    ///         EMFILE, ENFILE for an end that is no pipe. The ends are closed then.
 
-    /// Everything from `in` to each of `outs`. Cost: a call for each reader and chunk, whatever its size.
-    /// Pre: at least one reader.
+    /// Sends everything from `in` to each of `outs`.
+    /// Pre:  at least one reader.
+    /// Cost: one call for each reader and chunk, whatever the size of the chunk.
     std::size_t tee(vmcow::sys::UniqueFd in, std::vector<vmcow::sys::UniqueFd> outs);
-    /// Everything from all of `ins` to `out`.
+    /// Sends everything from `in` to `out`. A reader that stands still past `stall_limit` is taken to wait for
+    /// something else, which the writer does only after it could go on writing. So the bytes that the reader has not
+    /// taken are held, as they are for one of several readers.
+    std::size_t hold(vmcow::sys::UniqueFd in, vmcow::sys::UniqueFd out);
+    /// Sends everything from all of `ins` to `out`.
     ///
-    /// by_line copies each byte twice. A line of any length stays whole: until its end has come it is held, past
-    /// `memory_bytes` in a file. A last line without a newline stays without one at the end of all; where another
-    /// line follows, one is put between them.
+    /// Join::by_line copies each byte twice. A line of any length stays whole: it is held until its end has come, past
+    /// `memory_bytes` in a file. A writer's last line may have no newline: one is added if another line follows, and
+    /// none at the end of all.
     /// Pre: at least one writer.
     std::size_t join(std::vector<vmcow::sys::UniqueFd> ins, vmcow::sys::UniqueFd out, Join order);
-    /// `bytes` of an image from `offset` on, without a copy of them. A snapshot that has deltas, or whose owner may
-    /// still write to it, is copied once. Pre: they lie within its extent.
-    /// Throws: std::system_error -- also ENOMEM, for that copy.
+    /// Sends `bytes` bytes of an image from `offset` on, without copying them. A snapshot that has deltas, that lies in
+    /// the page store, or whose owner may still write to it is copied once.
+    /// Pre:    the bytes lie within the snapshot's extent.
+    /// Throws: std::system_error -- also ENOMEM, for the copy.
     std::size_t send_image(const vmcow::Snapshot& snapshot, std::uint64_t offset, std::uint64_t bytes,
                            vmcow::sys::UniqueFd out);
-    /// The same out of a file that never changes (I1). Throws: std::system_error -- also EINVAL: it carries no seals,
-    /// or is shorter.
+    /// Sends `bytes` bytes, from `offset` on, of a memfd whose seals keep it from changing (I1).
+    /// Throws: std::system_error -- also EINVAL: the file is not sealed, or is too short.
     std::size_t send_image(vmcow::sys::UniqueFd sealed_memfd, std::uint64_t offset, std::uint64_t bytes,
                            vmcow::sys::UniqueFd out);
-    /// Everything from `in` to the end of `arena`, read straight into its memory. The arena stays the caller's and is
-    /// not touched until `run` returns; the bytes are those of the report's `ins[0]`. ENOMEM, past its reserve, and
-    /// EFBIG end the flow; what was received is in the arena. EBUSY: someone else has read from `in`, and the image
-    /// ends in zeros.
+    /// Appends everything from `in` to `arena`, read straight into the arena's memory. The arena stays the caller's,
+    /// who must not touch it until `run` returns. `ins[0].bytes` of the report tells how much was received. ENOMEM
+    /// (past the arena's reserve) and EFBIG end the flow; the bytes received before are in the arena. EBUSY: somebody
+    /// else has read from `in`, and the image ends in zeros.
     std::size_t receive(vmcow::sys::UniqueFd in, vmcow::Arena& arena);
 
-    /// Runs all flows to their end, and returns when the last one has come to it. Once.
-    /// Throws: std::system_error -- EAGAIN: no thread; with PumpWay::io_uring what the kernel refuses it with. All ends
-    /// are closed then.
+    /// Runs all flows, and returns when the last one has ended. May be called once.
+    /// Throws: std::system_error -- EAGAIN when no thread can be started; with PumpWay::io_uring the errno with which
+    ///         the kernel refuses it. All ends are closed then.
     [[nodiscard]] PumpReport run();
 
 private:

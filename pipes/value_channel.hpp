@@ -12,9 +12,9 @@ class ValueSender {
 public:
     explicit ValueSender(MessageSocket socket) noexcept : socket_(std::move(socket)) {}
 
-    /// Hands a snapshot to whoever receives at the other end: by descriptor, so nothing of it is copied.
+    /// Sends a snapshot to the receiver by descriptor: nothing of it is copied but deltas that lie in the page store.
     /// Throws: std::system_error -- EPIPE when no receiver is left; EMFILE.
-    /// Cost:   one message whatever the size; waits while the other end has many unread.
+    /// Cost:   one message whatever the size; waits while the other end has many messages unread.
     void send(const vmcow::Snapshot& snapshot);
 
     [[nodiscard]] const MessageSocket& socket() const noexcept { return socket_; }
@@ -28,11 +28,10 @@ class ValueReceiver {
 public:
     explicit ValueReceiver(MessageSocket socket) noexcept : socket_(std::move(socket)) {}
 
-    /// The next snapshot, with its sender's extent, and at its sender's slot if that is free here. nullopt when every
-    /// sender has closed and all was received.
+    /// Waits for the next snapshot. It has the sender's extent, and the sender's slot if that is free here. nullopt
+    /// when every sender has closed its end and all snapshots were received.
     /// Throws: std::system_error -- EBADMSG when the sender sent anything but a sound snapshot (I3); the channel can
-    /// still
-    ///         be used. EMFILE, ENOMEM.
+    ///         still be used. EMFILE, ENOMEM.
     [[nodiscard]] std::optional<vmcow::Snapshot> receive();
 
     [[nodiscard]] const MessageSocket& socket() const noexcept { return socket_; }
@@ -41,8 +40,8 @@ private:
     MessageSocket socket_;
 };
 
-/// A channel between two processes on which snapshots travel in order. A fork has both ends in both processes: each
-/// closes the end that it does not use, as with a pipe, or the receiver never sees the end.
+/// A channel between two processes on which snapshots travel in order. After a fork both processes have both ends. Each
+/// has to close the end that it does not use, as with a pipe; otherwise the receiver never sees the end of the channel.
 ///
 /// Source: unix(7) SCM_RIGHTS.
 struct ValueChannel {

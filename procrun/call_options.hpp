@@ -6,11 +6,11 @@
 namespace procrun {
 
 struct CallOptions {
-    /// The function process is killed when it still runs then.
+    /// The function process is killed if it still runs at that time.
     Deadline deadline = Deadline::never();
-    /// What it may use meanwhile; it is killed when it uses more.
+    /// What the call may use. The function process is killed when it uses more.
     CallLimits limits{};
-    /// Whether the bytes that differ are counted, not only the pages. Cost: reads each changed page twice.
+    /// Whether changed bytes are counted, and not only changed pages. Cost: reads each changed page twice.
     bool count_bytes = false;
 };
 

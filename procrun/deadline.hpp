@@ -5,7 +5,7 @@
 
 namespace procrun {
 
-/// A point in time after which waiting ends, or never.
+/// A point in time at which waiting ends, or never.
 class Deadline {
 public:
     using Clock = std::chrono::steady_clock;
@@ -17,7 +17,7 @@ public:
 
     [[nodiscard]] bool is_never() const noexcept { return !when_; }
     [[nodiscard]] bool passed() const { return when_ && Clock::now() >= *when_; }
-    /// What is left, never negative; nullopt for never. The form that ppoll(2) takes.
+    /// The time that is left, never negative; nullopt for never.
     [[nodiscard]] std::optional<std::chrono::nanoseconds> remaining() const;
 
 private:

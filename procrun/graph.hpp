@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -13,35 +12,22 @@
 #include <vector>
 
 #include "procrun/call_options.hpp"
-#include "procrun/graph_call.hpp"
-#include "procrun/graph_plan.hpp"
-#include "procrun/graph_run.hpp"
-#include "procrun/graph_shape.hpp"
+#include "procrun/graph/graph_call.hpp"
+#include "procrun/graph/graph_error.hpp"
+#include "procrun/graph/graph_plan.hpp"
+#include "procrun/graph/graph_run.hpp"
+#include "procrun/graph/graph_shape.hpp"
 #include "procrun/pool.hpp"
-#include "procrun/pool_signature.hpp"
+#include "procrun/pool/call_fit.hpp"
+#include "procrun/pool/function_traits.hpp"
 
 namespace procrun {
-
-/// Why a graph cannot be run: what() is one line that names all that is wrong with it.
-class GraphError : public std::invalid_argument {
-public:
-    explicit GraphError(std::vector<std::string> problems);
-
-    [[nodiscard]] const std::vector<std::string>& problems() const noexcept { return problems_; }
-
-private:
-    std::vector<std::string> problems_;
-};
-
-struct GraphOptions {
-    GraphPreference prefer = GraphPreference::moves;
-};
 
 namespace detail {
 struct GraphState;
 }
 
-/// Dataflow: calls through a pool, and the values that go from one to the next.
+/// Dataflow: calls through a pool, and the values that go from one call to the next.
 ///
 ///     procrun::Graph graph;
 ///     auto a = graph.input("a", std::move(numbers));            // vmcow::Value<vmcow::vector<long>>
@@ -53,19 +39,20 @@ struct GraphState;
 ///     procrun::GraphRun run = graph.run(pool);
 ///     vmcow::Value<vmcow::vector<long>> scaled = run.take(b);
 ///
-/// An edge stands for one value, for ever: `apply` makes another one and leaves the first as it is for its other
-/// readers, wherever in the program they stand. What need not be copied for that is not: `plan()` says how each value
-/// gets to each reader, and why.
-///   - read-only parameters get an alias;
-///   - `T&` of a `call` writes to pages of its own;
-///   - the first argument of an `apply` is changed in place where that is the last use of it, and shared where it is
-///     not: the new value is a delta over it then;
+/// An edge stands for one value, which never changes: `apply` makes a new value and leaves the first as it is for its
+/// other readers, wherever they stand in the program. The graph copies only what must be copied for that. `plan()` says
+/// how each value gets to each reader, and why:
+///   - a read-only parameter gets an alias;
+///   - a parameter `T&` of a `call` gets private pages, and its writes stay in the call;
+///   - the first argument of an `apply` is changed in place where that is the last use of the value, and shared where
+///     it is not: the new value is then a delta over the old one;
 ///   - a side effect gets a snapshot.
 /// Calls that do not wait for each other's values run at the same time, as far as the pool has workers.
 ///
-/// Functions and arguments are those of Pool::async and Pool::async_apply; an image is an edge. Names are for people:
-/// a node whose name is taken is named "name#2"; its value is named as the node, what an applied function returns
-/// beside it "name.result".
+/// Functions and arguments are those of Pool::async and Pool::async_apply, with two differences: of an `apply` only the
+/// first argument comes back changed, and an image can be given only as an edge. Names are for people. When the name of
+/// a node is taken, the node is named "name#2". Its value has the name of the node, and what an applied function
+/// returns beside the value is named "name.result".
 ///
 /// Threads: one at a time.
 class Graph {
@@ -80,7 +67,7 @@ public:
 
     // ---- values
 
-    /// A value that is known. The graph keeps it for further runs, unless one of them moves it.
+    /// Adds a value that is known. The graph keeps the value for further runs, until a run moves it.
     template <class T>
     // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
     requires std::copyable<std::remove_cvref_t<T>> Edge<std::remove_cvref_t<T>> input(std::string name, T&& value) {
@@ -90,23 +77,24 @@ public:
         return edge_of<V>(
             add_input(std::move(name), detail::graph_type<V>(), std::make_shared<V>(std::forward<T>(value))));
     }
-    /// A value that `define` says later: what reads it can be written first.
+    /// Adds a value that `define` gives later, so that its readers can be added first.
     template <class T>
     // NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved on
     Edge<T> declare(std::string name) {
         return edge_of<T>(add_declared(std::move(name), detail::graph_type<T>()));
     }
-    /// `declared` is `value`, and gives it its name. Throws: GraphError -- an edge of another graph.
+    /// Defines `declared` to be `value`, which gets the declared name unless it is an input.
+    /// Throws: GraphError -- an edge of another graph.
     template <class T>
     void define(const Edge<T>& declared, const Edge<T>& value) {
         add_definition(mine(declared), mine(value));
     }
-    /// The value of that name. Throws: GraphError -- there is none, or it is of another type.
+    /// Finds a value by name. Throws: GraphError -- no value has the name, or it is of another type.
     template <class T>
     [[nodiscard]] Edge<T> edge(std::string_view name) const {
         return edge_of<T>(find(name, detail::graph_type<T>()));
     }
-    /// The caller reads it after the run.
+    /// Marks a value that the caller reads after the run.
     template <class T>
     void output(const Edge<T>& value) {
         add_output(mine(value));
@@ -114,7 +102,8 @@ public:
 
     // ---- calls
 
-    /// What `function(args...)` returns. Each argument is an edge, or a value that is sent as bytes.
+    /// Adds a call of `function(args...)`, and returns the edge of the function's result. Each argument is an edge, or
+    /// a value that is sent as bytes.
     /// Throws: GraphError -- an edge of another graph.
     template <class F, class... A>
     auto call(const CallOptions& options, const std::string& name, F function, const A&... args) {
@@ -132,12 +121,16 @@ public:
     auto call(const std::string& name, F function, const A&... args) {
         return call(CallOptions{}, name, function, args...);
     }
+    template <class ChooseByStaticCast = detail::OverloadedFunction>
+    void call(...) = delete;  // an overloaded name, or a template's: static_cast<R (*)(P...)>(name), or a lambda
 
-    /// The value that `function(image, args...)` makes of its first argument, as Pool::apply; with what the function
-    /// returned, if it did: a pair of edges, the second of which may be left unread.
+    /// Adds a call of `function(image, args...)` that makes a new value of its first argument, as Pool::apply does, and
+    /// returns the edge of that value. If the function returns something, it is a pair of that edge and the edge of the
+    /// result, and the result may be left unread.
+    /// Throws: GraphError -- an edge of another graph.
     template <class F, class... A>
     auto apply(const CallOptions& options, const std::string& name, F function, const A&... args) {
-        if constexpr (fits<detail::CallKind::async_apply, F, A...>()) {
+        if constexpr (fits<detail::CallKind::async_apply_first, F, A...>()) {
             using R = detail::ResultOf<F>;
             using Image = std::tuple_element_t<0, std::tuple<typename detail::GraphArgument<A>::Type...>>;
             const std::size_t node = add<true>(name, options, function, detail::finish_graph_apply<Image, R>, args...);
@@ -153,9 +146,12 @@ public:
     auto apply(const std::string& name, F function, const A&... args) {
         return apply(CallOptions{}, name, function, args...);
     }
+    template <class ChooseByStaticCast = detail::OverloadedFunction>
+    void apply(...) = delete;  // an overloaded name, or a template's: static_cast<R (*)(P...)>(name), or a lambda
 
-    /// Calls `function(args...)` for what it does elsewhere, on the values as they are here. No other call waits for
-    /// it; the run does. What it returns is dropped.
+    /// Adds a call of `function(args...)` for its side effect, on the values as they are at this place. No other call
+    /// waits for it, but the run does. The result of the function is dropped.
+    /// Throws: GraphError -- an edge of another graph.
     template <class F, class... A>
     void effect(const CallOptions& options, const std::string& name, F function, const A&... args) {
         if constexpr (fits<detail::CallKind::async, F, A...>()) {
@@ -166,20 +162,22 @@ public:
     void effect(const std::string& name, F function, const A&... args) {
         effect(CallOptions{}, name, function, args...);
     }
+    template <class ChooseByStaticCast = detail::OverloadedFunction>
+    void effect(...) = delete;  // an overloaded name, or a template's: static_cast<R (*)(P...)>(name), or a lambda
 
-    // ---- what comes of it
+    // ---- running
 
-    /// What a run would do now. Throws: GraphError.
+    /// What a run would do now. Throws: GraphError -- the graph cannot be run.
     [[nodiscard]] GraphPlan plan() const;
 
-    /// Runs all calls, and waits for them. What cannot be made because a call did not return is told by the result, not
-    /// thrown; what does not depend on it is made. Inputs that were not moved are as before.
-    /// Throws: GraphError -- before anything runs. std::bad_alloc, or what the Transfer of an argument throws: what was
-    ///         running has been cancelled.
+    /// Runs all calls, and waits for them. When a call does not return, the values that depend on it are missing, and
+    /// the result says so; all other values are made. Inputs that were not moved are as before.
+    /// Throws: GraphError -- the graph cannot be run; nothing has run. std::bad_alloc, or what the Transfer of an
+    ///         argument throws; calls that were running have been cancelled.
     [[nodiscard]] GraphRun run(Pool& pool);
 
 private:
-    /// Fails to compile, with one sentence, for what does not fit.
+    /// Fails to compile, with one sentence, for a function and arguments that do not fit.
     template <detail::CallKind Kind, class F, class... A>
     static constexpr bool fits() {
         constexpr bool kImagesAreEdges = ((detail::kIsEdge<A> || !detail::kHasImage<A>)&&...);
@@ -187,11 +185,8 @@ private:
         if constexpr (!kImagesAreEdges) {
             return false;
         } else {
-            // Edges are lvalues: what becomes of them is the plan's decision.
-            constexpr detail::Misfit kMisfit =
-                detail::misfit_of_call<Kind, F, const typename detail::GraphArgument<A>::Type&...>();
-            detail::explain<kMisfit>();
-            return kMisfit == detail::Misfit::none;
+            // Edges count as lvalues: the plan decides which values are moved.
+            return detail::fits_call<Kind, F, const typename detail::GraphArgument<A>::Type&...>();
         }
     }
 

@@ -6,26 +6,26 @@
 #include <string>
 
 #include "procrun/call_cost.hpp"
-#include "vmcow/copy_costs.hpp"
+#include "vmcow/image/copy_costs.hpp"
 #include "vmcow/units.hpp"
 
 namespace procrun {
 
 struct PoolOptions {
-    /// Function processes at the most; 0: as many as there are processors to use.
+    /// The largest number of function processes; 0: as many as there are processors to use.
     std::size_t workers = 0;
-    /// Calls that may wait for a worker; one more is refused (EAGAIN).
+    /// How many calls may wait for a worker; a further call is refused (EAGAIN).
     std::size_t queue = 1024;
-    /// A worker that has had nothing to do for so long ends, and gives back what it has kept.
+    /// A worker that has had no call for so long ends, and gives back the pages that it has kept.
     std::chrono::milliseconds idle_time = std::chrono::seconds(10);
-    /// Private pages of images that a worker may keep from call to call.
+    /// How many private pages of images a worker may keep from call to call.
     vmcow::PageCount resident_budget{16384};
-    /// What the choice between refreshing and mapping anew begins with; nullopt: what is measured when the pool is
-    /// made.
+    /// The costs by which a worker first chooses between refreshing and mapping anew; nullopt: they are measured when
+    /// the pool is made.
     std::optional<vmcow::CopyCosts> copy_costs{};
-    /// Whether memory limits are the kernel's task where a cgroup is delegated; polled otherwise.
+    /// Whether the kernel enforces memory limits where a cgroup is delegated. Otherwise they are polled.
     bool use_cgroup = true;
-    /// Below which cgroup; empty: the own one.
+    /// The directory below which these cgroups are made; empty: the cgroup of this process.
     std::string cgroup_directory{};
     /// Called in the worker at each step of a call, for tests and tracing. A plain function: the worker is a copy of
     /// this process as it was when the pool was made.

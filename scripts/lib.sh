@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# What the scripts share: sourced from the project's root, never run.
+# Shared by the scripts, which source this file from the project's root.
 
-# Packages of Debian 12, by what needs them.
+# Packages of Debian 12, by the script that needs them.
 # shellcheck disable=SC2034  # the scripts that source this file use them
 build_packages=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev libboost-dev liburing-dev
     libtomlplusplus-dev libdw-dev libjs-chart.js libxxhash-dev libgtest-dev librapidcheck-dev libbenchmark-dev ccache
-    musl-dev)
+    musl-dev strace libbz2-dev liblzma-dev)
 # shellcheck disable=SC2034
 tidy_packages=(clang-tidy jq) format_packages=(clang-format) bench_packages=(jq) browser_packages=(chromium)
 # shellcheck disable=SC2034
 peer_packages=(php-cli python3 rustc cargo librust-im-rc-dev)
-# Redis from its tools, whose server is the same file: the package of the server would start one, and at each boot.
+# redis-tools has the server too, in the same file; the server's own package would start one, now and at each boot.
 # shellcheck disable=SC2034
 real_programs_packages=(jq) redis_packages=(redis-tools) gunicorn_packages=(gunicorn curl) puma_packages=(puma curl)
 # shellcheck disable=SC2034
 php_packages=(php-cli)
 
-# One line on stderr, and the exit status: 2 for a command line that makes no sense, 1 for a failure.
+# Both print one line on stderr. The exit status is 2 for a wrong command line and 1 for a failure.
 usage_error() {
     printf '%s: %s (see --help)\n' "${0##*/}" "$*" >&2
     exit 2
@@ -28,14 +28,14 @@ fail() {
 
 headline() { printf '\n== %s\n' "$*"; }
 
-# The comment at the top of the script, whose path is in `self`, is its help.
+# Prints the comment at the top of the script as help. `self` is the path of the script.
 print_help() {
     # shellcheck disable=SC2154  # every script sets it
     sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$self"
     exit 0
 }
 
-# Runs a command whose output matters only when it fails.
+# Runs a command and shows its output only when it fails.
 quietly() {
     local output
     output=$("$@" 2>&1) || {
@@ -44,7 +44,7 @@ quietly() {
     }
 }
 
-# Of the packages named, those that are not installed, one per line.
+# Prints the named packages that are not installed, one per line.
 missing_packages() {
     local package
     for package in "$@"; do
@@ -52,7 +52,7 @@ missing_packages() {
     done
 }
 
-# Installs what is missing of the packages named, after saying what it is.
+# Installs the named packages that are missing, after saying which.
 install_packages() {
     local missing as_root=()
     command -v dpkg-query >/dev/null || fail "no dpkg-query here: install $* in this system's way, then use --no-install"
@@ -63,7 +63,7 @@ install_packages() {
         command -v sudo >/dev/null || fail "neither root nor sudo: install ${missing[*]} as root, then use --no-install"
         as_root=(sudo)
     fi
-    # Another apt on the machine, such as unattended upgrades, is waited for rather than lost to.
+    # Waits for another apt on the machine, such as unattended upgrades, instead of failing.
     local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
     quietly "${apt[@]}" update
     quietly "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
@@ -79,7 +79,7 @@ build() {
         command -v "$tool" >/dev/null || fail "no $tool here: run without --no-install"
     done
     [ ! -t 1 ] || quiet=()
-    # Paths below the project are hashed as relative ones: another clone finds what this one has compiled.
+    # Hashes paths below the project as relative ones, so that another clone finds what this clone has compiled.
     if command -v ccache >/dev/null; then
         export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true
     fi
@@ -89,7 +89,7 @@ build() {
         fail "the build of preset $preset failed"
 }
 
-# The clang-format whose opinion counts: versions differ in theirs. Nothing where there is none.
+# The clang-format that the project uses, because versions format differently. Prints nothing where it is missing.
 find_clang_format() {
     local candidate
     for candidate in clang-format-14 clang-format; do
@@ -100,7 +100,7 @@ find_clang_format() {
     done
 }
 
-# The project's own files, each on a line: not what was built, nor the hidden folders of git and of editors.
+# The project's own files, one per line, without build folders and the hidden folders of git and of editors.
 project_files() {
     find . -type d \( -path ./build -o -path './.*' ! -path ./.ci \) -prune -o -type f -print |
         sed 's|^\./||' | LC_ALL=C sort

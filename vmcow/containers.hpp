@@ -12,10 +12,10 @@
 #include <functional>
 #include <utility>
 
-#include "vmcow/image_heap.hpp"
+#include "vmcow/value/image_heap.hpp"
 
-// Containers that can lie in a `Value`, nested as one likes, and outside of one as well. They have the interface of the
-// standard ones; their elements are plain types, each other, and structs of these.
+// Containers that can lie in a `Value`, nested to any depth, and outside of values as well. They have the interface of
+// the standard containers. Their elements are plain types, these containers, and structs of both.
 
 namespace vmcow {
 

@@ -19,16 +19,17 @@ struct ByteRange {
     constexpr bool operator==(const ByteRange&) const = default;
 };
 
-/// What it took to find the differences of two snapshots.
+/// The work that it took to find the differences of two snapshots.
 struct DiffCounts {
-    /// They lie over one base, so that most pages are known to be equal unread. Otherwise every page was compared.
+    /// The snapshots lie over one base, so most pages are known to be equal without being read. Otherwise every page
+    /// was compared.
     bool related = false;
     /// Pages that were read, on both sides.
     PageCount pages_compared;
     PageCount pages_changed;
 };
 
-/// A page on which two snapshots differ, and its bytes in both, valid during the visit.
+/// A page on which two snapshots differ, with its bytes in both. The pointers are valid during the visit.
 struct ChangedPage {
     PageIndex index;
     const std::byte* a;
@@ -39,28 +40,30 @@ struct ChangedPage {
 struct Diff : DiffCounts {
     std::uint64_t a_extent_bytes = 0;
     std::uint64_t b_extent_bytes = 0;
-    /// Ascending; no run could be joined with the next one, over pages' ends too.
+    /// Ascending, each run as long as possible.
     std::vector<PageRun> pages;
+    /// Ascending, each range as long as possible, also across the ends of pages.
     std::vector<ByteRange> ranges;
     std::uint64_t changed_bytes = 0;
 
-    /// Same extent, same bytes.
+    /// The snapshots have the same extent and the same bytes.
     [[nodiscard]] bool empty() const noexcept { return ranges.empty() && a_extent_bytes == b_extent_bytes; }
 };
 
-/// Visits the pages on which `a` and `b` differ, ascending. Bytes behind an extent count as zero.
+/// Visits the pages on which `a` and `b` differ, in ascending order. Bytes behind an extent count as zero.
 ///
 /// Cost: for relatives, which lie over one base, a binary search for each page that a delta of either holds, and a
-///       memcmp for each of those that the two have from different deltas, whatever the size of the image; for others
-///       a memcmp of every page.
+///       memcmp for each of these pages that the two take from different deltas, whatever the size of the image; for
+///       other snapshots a memcmp of every page.
 DiffCounts for_each_changed_page(const Snapshot& a, const Snapshot& b,
                                  const std::function<void(const ChangedPage&)>& visit);
 
-/// Visits the maximal runs of differing bytes, ascending; ranges that are one equal byte apart are two. Cost: as above,
-/// and the changed pages are read once more, 64 bytes at a time. No memory is needed for the ranges.
+/// Visits the maximal runs of differing bytes, in ascending order. Ranges that are one equal byte apart are two.
+/// Cost: as `for_each_changed_page`, and the changed pages are read once more, 64 bytes at a time. No memory is needed
+///       for the ranges.
 DiffCounts for_each_change(const Snapshot& a, const Snapshot& b, const std::function<void(const ByteRange&)>& visit);
 
-/// The same as lists. Cost: as above, and 16 bytes of memory for each range.
+/// The differences of two snapshots as lists. Cost: as `for_each_change`, and 16 bytes of memory for each range.
 [[nodiscard]] Diff diff(const Snapshot& a, const Snapshot& b);
 
 }  // namespace vmcow

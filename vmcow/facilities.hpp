@@ -4,46 +4,24 @@
 #include <string>
 #include <vector>
 
+#include "vmcow/facilities/facility.hpp"
+
 namespace vmcow {
 
-/// What a probe found. Unknown is not absent: it could not be found out here, and `detail` has the reason.
-enum class FacilityState {
-    present,
-    limited,  ///< there, but less than what is made use of
-    absent,   ///< the kernel lacks it, or refuses it to this user
-    unknown,
-};
-
-/// "present", "limited", "absent", "unknown".
-[[nodiscard]] const char* name_of(FacilityState state) noexcept;
-
-/// One thing that the kernel, its settings or the limits of this process give or withhold.
-struct Facility {
-    std::string name;
-    std::string group;  ///< "kernel", "settings" or "limits"
-    FacilityState state = FacilityState::unknown;
-    std::string detail = {};    ///< what was seen
-    std::string used_for = {};  ///< what it is used for
-    std::string without = {};   ///< what happens without it
-    std::string enable = {};    ///< the command that would turn it on, or why there is none
-    std::string since = {};     ///< "Linux 6.1"; empty where every supported kernel has it
-    bool required = false;
-};
-
-/// Who asks, and where. Capabilities are the effective ones of those that change an answer; nothing where the kernel
-/// would not tell.
+/// The machine and the user for which the probes answer.
 struct Host {
     std::string kernel_release;
     std::string machine;
     unsigned user_id = 0;
+    /// The effective capabilities, of those that change an answer; nothing where the kernel does not tell.
     std::optional<std::vector<std::string>> capabilities;
 };
 
 [[nodiscard]] Host describe_host();
 
-// Each probe does the thing in question, on a scratch object of its own, and looks at the result. None of them changes
-// the machine, leaves anything behind, prints, or needs privilege; what goes wrong is in the Facility, nothing but
-// std::bad_alloc is thrown. All but the first two cost well below a millisecond.
+// Each probe uses its facility, on a scratch object of its own, and checks the result. No probe changes the machine,
+// leaves anything behind, prints, or needs privilege. A failure is reported in the Facility; nothing but std::bad_alloc
+// is thrown. All but the first two cost well below a millisecond.
 
 /// Puts 2 MiB of a memfd into a huge page. Source: madvise(2) MADV_COLLAPSE.
 [[nodiscard]] Facility probe_huge_images();
@@ -51,7 +29,7 @@ struct Host {
 [[nodiscard]] Facility probe_clone3();
 /// Seals a memfd and tries to write it. Source: memfd_create(2), fcntl(2).
 [[nodiscard]] Facility probe_memfd_seals();
-/// Opens itself as a pidfd. Source: pidfd_open(2).
+/// Opens a pidfd of this process. Source: pidfd_open(2).
 [[nodiscard]] Facility probe_pidfd();
 /// Marks a descriptor close-on-exec by its range. Source: close_range(2) CLOSE_RANGE_CLOEXEC.
 [[nodiscard]] Facility probe_close_range();
@@ -67,7 +45,8 @@ struct Host {
 [[nodiscard]] Facility probe_perf_events();
 /// Reads memory of this process by process_vm_readv(2).
 [[nodiscard]] Facility probe_process_vm_readv();
-/// Looks whether our control group of version 2 is ours to divide, with its memory controller. Source: cgroups(7).
+/// Finds out whether this process may divide its control group of version 2, with the memory controller.
+/// Source: cgroups(7).
 [[nodiscard]] Facility probe_cgroup();
 
 /// Asks a pipe for 1 MiB. Source: pipe(7).
@@ -89,10 +68,10 @@ struct Host {
 /// Counts the processors that this process may run on.
 [[nodiscard]] Facility probe_processors();
 
-/// Those without which nothing works.
+/// The facilities without which nothing works.
 [[nodiscard]] std::vector<Facility> probe_required();
 
-/// All of them, the required ones first.
+/// All facilities, the required ones first.
 [[nodiscard]] std::vector<Facility> probe_all();
 
 }  // namespace vmcow

@@ -5,39 +5,27 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
-#include "vmcow/layers.hpp"
-#include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/owned_span.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow {
 
+class Layers;
 class View;
-
-/// What makes up a snapshot when it goes from one process to another: descriptors and numbers.
-struct SnapshotParts {
-    struct DeltaPart {
-        sys::UniqueFd fd;
-        PageCount pages;
-    };
-
-    sys::UniqueFd base;
-    std::uint64_t extent_bytes = 0;
-    /// Where the maker had the base mapped. The receiver has it there too if the range is free.
-    std::uintptr_t slot_address = 0;
-    std::vector<DeltaPart> deltas;
-};
+struct SnapshotParts;  // vmcow/image/snapshot_parts.hpp
 
 /// A handle to an immutable image: a sealed base and at most `Layers::kMaxDeltas` deltas. Copying the handle is O(1).
 ///
-/// Shape:     byte i of the source lies at image offset i; the last page is zero-padded.
-/// Threads:   all members may be used from several threads at once.
-/// After fork: see ImagesInFork; in a function process it is mapped at the same address.
-/// Invariant: I1.
+/// A handle that was moved from holds nothing: it can only be assigned to or destroyed (sys/held.hpp).
+///
+/// Shape:      byte i of the source lies at image offset i; the last page is zero-padded.
+/// Threads:    all members may be used from several threads at once.
+/// After fork: see ImagesInFork; in a function process the image is mapped at the same address.
+/// Invariant:  I1.
 class Snapshot {
 public:
-    /// Bytes that mean something; at most those of the last page are padding.
+    /// Bytes that mean something; those behind them on the last page are padding.
     [[nodiscard]] std::uint64_t extent_bytes() const noexcept;
     [[nodiscard]] PageCount page_count() const noexcept;
     [[nodiscard]] const std::string& name() const noexcept;
@@ -45,7 +33,9 @@ public:
     /// The whole image, contiguous and read-only, valid for as long as this handle or a copy of it lives.
     /// Throws: std::system_error -- ENOMEM, when a snapshot with deltas is put together for the first time.
     /// Cost:   nothing for a base alone; otherwise, once, that of `View`.
-    [[nodiscard]] std::span<const std::byte> bytes() const;
+    [[nodiscard]] std::span<const std::byte> bytes() const&;
+    /// For a temporary handle: the bytes together with the handle.
+    [[nodiscard]] OwnedSpan<Snapshot, const std::byte> bytes() const&&;
     /// The bytes of one page, wherever they are. Cost: a binary search.
     [[nodiscard]] const std::byte* page(PageIndex index) const noexcept;
 
@@ -55,28 +45,37 @@ public:
     [[nodiscard]] View map_private() const;
 
     /// The same bytes in one sealed file of their own: this snapshot itself when it has no deltas, else a copy.
-    /// Throws: std::system_error -- EMFILE, ENOMEM. Cost: one memcpy of the image.
+    /// Throws: std::system_error -- EMFILE, ENOMEM.
+    /// Cost:   one memcpy of the image.
     [[nodiscard]] Snapshot flatten() const;
+    /// The same bytes in sealed files, which another process needs: this snapshot itself, unless its base is on disk or
+    /// part of a larger file. A caller that sends the snapshot more than once keeps what this returns: a snapshot that
+    /// comes back is a relative of it.
+    /// Throws: std::system_error -- EMFILE, ENOMEM.
+    /// Cost:   nothing, or as `flatten`.
+    [[nodiscard]] Snapshot sealed() const;
 
     [[nodiscard]] std::size_t delta_count() const noexcept;
     /// Memory held by the deltas, in pages; the base is shared with the relatives.
     [[nodiscard]] PageCount delta_pages() const noexcept;
 
-    /// The file of the base. For a snapshot without deltas that was made from an arena it is the image: a program can
-    /// read it as a file.
+    /// The file of the base. For a snapshot without deltas that was made from an arena, this file is the image: a
+    /// program can read it.
     [[nodiscard]] int base_fd() const noexcept;
 
     /// Duplicated descriptors of all parts, for another process.
-    /// Throws: std::system_error -- EMFILE, ENOMEM. Cost: a copy of each delta that lies in the page store.
+    /// Throws: std::system_error -- EMFILE, ENOMEM.
+    /// Cost:   a copy of each delta that lies in the page store.
     [[nodiscard]] SnapshotParts parts() const;
-    /// Takes over what another process sent, after checking every seal, size and index (I3).
+    /// Takes over the snapshot that another process sent, after checking every seal, size and index (I3).
     /// Throws: std::system_error -- EBADMSG, naming what is wrong; ENOMEM. All descriptors are closed.
     [[nodiscard]] static Snapshot adopt(SnapshotParts parts, std::string name);
 
-    /// Whether an image of that length can have a base of so many bytes: it is as long, or has grown since.
+    /// Whether an image of `extent_bytes` can have a base of `base_bytes`: it is as long as the base, or has grown
+    /// since the base was sealed.
     [[nodiscard]] static bool fits(std::uint64_t base_bytes, std::uint64_t extent_bytes) noexcept;
     [[nodiscard]] const std::shared_ptr<const Layers>& layers() const noexcept;
-    /// The snapshot that `layers` describes. For the inside of this folder.
+    /// The snapshot that `layers` describes. For the inside of vmcow/ only.
     explicit Snapshot(std::shared_ptr<const Layers> layers);
 
 private:

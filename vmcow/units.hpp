@@ -41,7 +41,7 @@ struct PageRun {
     constexpr bool operator==(const PageRun&) const = default;
 };
 
-/// The pages that `bytes` bytes from an image's start lie on.
+/// How many pages the first `bytes` bytes of an image lie on.
 [[nodiscard]] constexpr PageCount pages_of(std::uint64_t bytes) {
     return {bytes / kPageBytes + (bytes % kPageBytes != 0 ? 1 : 0)};
 }

@@ -16,11 +16,14 @@
 #include <typeinfo>
 #include <utility>
 
+#include "vmcow/image/plain_bytes.hpp"
 #include "vmcow/image_file.hpp"
-#include "vmcow/image_heap.hpp"
-#include "vmcow/plain_bytes.hpp"
-#include "vmcow/value_image.hpp"
-#include "vmcow/value_part.hpp"
+#include "vmcow/sys/owned_span.hpp"
+#include "vmcow/value/image_heap.hpp"
+#include "vmcow/value/image_types.hpp"
+#include "vmcow/value/value_block.hpp"
+#include "vmcow/value/value_image.hpp"
+#include "vmcow/value/value_part.hpp"
 
 namespace vmcow {
 
@@ -46,31 +49,20 @@ struct Element<T> {
 template <class T>
 using ElementOf = typename Element<T>::Type;
 
-/// What an image begins with whose object has parts elsewhere in it: the heap follows.
-///
-///     | header | heap: the object, and all that its containers hold |
-struct ValueHeader {
-    static constexpr std::uint64_t kMagic = 0x31'65'75'6c'61'56'6d'76;  // "vmValue1"
-
-    std::uint64_t magic = kMagic;
-    std::uint64_t type = 0;
-    std::uint64_t object = 0;  ///< where the object lies
-    std::uint64_t reserved[5] = {};
-};
-static_assert(sizeof(ValueHeader) == 64);
-
-[[nodiscard]] inline ImageHeap& heap_of(std::byte* image) noexcept {
-    return *std::launder(reinterpret_cast<ImageHeap*>(image + sizeof(ValueHeader)));
-}
-/// Throws: std::system_error -- EBADMSG: an image that begins like this has no object of that type.
+/// Checks that an image that begins with `first_page` has an object of this type, size and alignment.
+/// Throws: std::system_error -- EBADMSG: it has none.
 void check_object(const std::byte* first_page, std::uint64_t extent_bytes, std::uint64_t type, std::size_t bytes,
                   std::size_t alignment);
-/// Throws: std::system_error -- EBADMSG: the file holds a value of another type. 0 is unknown.
+/// Checks the type of a value that was loaded from `path`; a type of 0 is unknown, and accepted.
+/// Throws: std::system_error -- EBADMSG: the file holds a value of another type.
 void check_type(const std::filesystem::path& path, std::uint64_t found, std::uint64_t wanted);
-/// Throws: std::system_error -- EBADMSG: that is no number of elements of `each` bytes.
+/// Throws: std::system_error -- EBADMSG: `extent_bytes` is no whole number of elements of `each` bytes.
 [[noreturn]] void refuse_size(std::uint64_t extent_bytes, std::size_t each);
-/// Makes the header and the heap of an image that is still empty.
-void begin_image(Arena& arena, std::uint64_t type);
+/// An image with a header and a heap, in which there is no object yet. Throws: std::system_error -- EMFILE, ENOMEM.
+[[nodiscard]] std::unique_ptr<ValueImage> new_heap_image(const ValueOptions& options, std::uint64_t type);
+/// An image of `count` zeroed elements. Throws: std::system_error -- EMFILE, ENOMEM; std::bad_array_new_length.
+[[nodiscard]] std::unique_ptr<ValueImage> new_array_image(std::size_t count, std::size_t each, std::size_t alignment,
+                                                          const ValueOptions& options);
 
 /// What every value has: its image, shared with other handles. `Self` is the value, an object or an array of type T.
 template <class Self, class T>
@@ -78,21 +70,31 @@ class ValueFace {
 public:
     using Type = T;
 
-    /// The image of a value of this type, from wherever it came.
-    /// Throws: std::system_error -- EBADMSG: it holds no T.
+    /// A value of an image that was made elsewhere.
+    /// Throws: std::system_error -- EBADMSG: the image holds no T.
     [[nodiscard]] static Self from_snapshot(Snapshot snapshot) { return of_image(std::move(snapshot)); }
-    /// As above, but what is wrong is found when the value is first read or edited: until then another process may have
-    /// the arena.
+    /// A value that goes on with an arena. An arena that holds no T is refused (EBADMSG) only when the value is first
+    /// read or edited: until then another process may have the arena.
     [[nodiscard]] static Self from_arena(Arena arena) { return of_image(std::move(arena)); }
 
-    /// Saves the value in one file; `load` is the way back. See `save_image`, whose option `type` is this value's.
+    /// The value that such a handle is of. Pre: of a T.
+    [[nodiscard]] static Self from_handle(ValueHandle handle) noexcept { return Self(OfImage{}, std::move(handle)); }
+    /// The value whose bytes these are, from wherever they came. Throws: std::system_error -- EBADMSG: they are no T.
+    [[nodiscard]] static Self from_block(ValueBlock block) {
+        Self::check(block.data(), block.size());
+        return Self(OfImage{}, ValueHandle(std::make_unique<ValueImage>(std::move(block), ValueOptions{},
+                                                                        Self::kBlockAlignment, Self::kForm)));
+    }
+
+    /// Saves the value in one file; `load` is the way back. See `save_image`; its option `type` is set to the type of
+    /// this value.
     /// Throws: std::system_error, with the path; the old file is as it was.
     SaveReport save(const std::filesystem::path& path, SaveOptions options = {}) const {
         options.type = type();
         return save_image(snapshot(), path, options);
     }
     /// Maps a value that was saved, O(1): see `load_image`.
-    /// Throws: std::system_error, with the path; EBADMSG: it is a value of another type.
+    /// Throws: std::system_error, with the path; EBADMSG: the file holds a value of another type.
     [[nodiscard]] static Self load(const std::filesystem::path& path, const LoadOptions& options = {}) {
         LoadedImage loaded = load_image(path, options);
         check_type(path, loaded.type, type());
@@ -100,19 +102,19 @@ public:
     }
 
     /// The value as it is now, as an image. Cost: see ValueImage::snapshot.
-    [[nodiscard]] Snapshot snapshot() const { return handle_->snapshot(); }
-    /// No other value shares the image.
+    [[nodiscard]] Snapshot snapshot() const { return handle_.image().snapshot(); }
+    /// Whether no other value shares the image.
     [[nodiscard]] bool is_unique() const noexcept { return handle_.is_unique(); }
-    [[nodiscard]] std::uint64_t extent_bytes() const { return handle_->extent_bytes(); }
-    /// What editing has copied since the value became private or, if that was later, was last taken as a snapshot.
+    [[nodiscard]] std::uint64_t extent_bytes() const { return handle_.image().extent_bytes(); }
+    /// What editing has copied since the value became private or its last snapshot was taken, whichever was later.
     /// Cost: a page scan.
-    [[nodiscard]] PageChanges changes() const { return handle_->changes(); }
-    /// A number for the type, the same in every program that the same compiler has made.
+    [[nodiscard]] PageChanges changes() const { return handle_.image().changes(); }
+    /// A number for the type T, equal in all programs that one compiler has built.
     [[nodiscard]] static std::uint64_t type() noexcept { return typeid(T).hash_code(); }
     [[nodiscard]] const ValueHandle& handle() const noexcept { return handle_; }
 
 protected:
-    /// The value is made by `of_image`, not by its constructors.
+    /// Marks the constructor that `of_image` calls.
     struct OfImage {};
 
     ValueFace() = default;
@@ -123,8 +125,8 @@ protected:
 private:
     template <class Image>
     static Self of_image(Image image) {
-        return Self(OfImage{},
-                    ValueHandle(std::make_unique<ValueImage>(std::move(image), ValueOptions{}, &Self::check)));
+        return Self(OfImage{}, ValueHandle(std::make_unique<ValueImage>(std::move(image), ValueOptions{}, Self::kForm,
+                                                                        &Self::check)));
     }
 };
 
@@ -140,28 +142,33 @@ private:
 ///     b.edit([](Doc& doc) { doc.words.push_back(2); });               // b becomes private; a stays as it was
 ///     std::size_t words = a->words.size();                            // 1
 ///
-/// T is a plain type, a container of vmcow/containers.hpp, or a struct of these. Its destructor is not run: the memory
-/// of the image goes as a whole.
+/// T is a plain type, a container of vmcow/containers.hpp or vmcow/heap/, or a struct of these. Other types do not
+/// compile: pointers, std::string, classes with virtual functions, and classes that hide their members unless they
+/// vouch for themselves (`kVouched`). The destructor of T is not run: the memory of the image is given back as a whole.
 ///
-/// Shared values are made private when they are first edited: the image is frozen and mapped once more, privately, so
-/// that from then on the kernel copies each page that is written, once. A value that nobody shares is edited in place.
+/// A shared value is made private when it is first edited: the image is frozen and mapped once more, privately, so that
+/// from then on the kernel copies each page that is written, once. A value that nobody shares is edited in place.
 ///
-/// Threads: two values may be used from two threads even if they share an image; one of them as an int.
-/// Cost:    a memfd and a page each, at the least; 24 µs to make one and end it (`value/make_small` of value_bench).
-///          A million small things are one value, not a million.
+/// A value that was moved from holds nothing: it can only be assigned to or destroyed (sys/held.hpp).
+///
+/// Threads: two values may be used from two threads even if they share an image; one value as an int.
+/// Cost:    a small value is ordinary memory: 200 bytes beside its own, no descriptor, no mapping and no system call;
+///          it is copied as a whole when it is edited while other values share it. From 2 MiB on, or 128 KiB with
+///          containers, a value has a memfd.
 template <class T>
 class Value : public detail::ValueFace<Value<T>, T> {
     using Face = detail::ValueFace<Value<T>, T>;
     friend Face;
-    static_assert(std::is_object_v<T> && !std::is_const_v<T> && !IsView<T>::value,
-                  "a value is an object, no pointer, reference or view: those point out of its image");
+    static_assert(detail::kIsComplete<detail::ContentOfValue<T, detail::ForeignIn<T>>>);
+    static_assert(!std::is_const_v<T>, "a value is edited: it is of a type that is not const");
     static constexpr bool kPlain = PlainBytes<T>;
 
 public:
     using Face::snapshot;
     using Face::type;
 
-    /// Makes the object from `arguments`, in the image. Throws: std::system_error -- EMFILE, ENOMEM; what T throws.
+    /// Makes the object from `arguments`, in the image.
+    /// Throws: std::system_error -- EMFILE, ENOMEM; what T throws.
     template <class... A>
     requires std::constructible_from<T, A...>
     explicit Value(std::in_place_t, A&&... arguments) : Value(ValueOptions{}, std::forward<A>(arguments)...) {}
@@ -176,16 +183,19 @@ public:
     }
 
     /// The object. The reference is good until this value is edited, assigned or destroyed.
-    [[nodiscard]] const T& read() const { return *object_at(handle_->data()); }
-    [[nodiscard]] const T& operator*() const { return read(); }
+    [[nodiscard]] const T& read() const& { return *object_at(handle_.image().data()); }
+    const T& read() const&& = delete;  // the value would end before the reference: give the value a name first
+    [[nodiscard]] const T& operator*() const& { return read(); }
+    const T& operator*() const&& = delete;  // the value would end before the reference
+    /// The pointer of a temporary value is good until the end of the statement.
     [[nodiscard]] const T* operator->() const { return &read(); }
 
-    /// Calls `change(object)`, which may write to it, and returns what that returns. If it throws, the object is as it
-    /// has left it.
+    /// Calls `change(object)`, which may write to the object, and returns its result. If `change` throws, the object
+    /// stays as `change` has left it.
     /// Pre:    `change` does not copy this value, and takes nothing out of it that has its memory there.
-    /// Throws: std::system_error -- EMFILE, ENOMEM, when it is made private; nothing has changed then.
-    /// Cost:   nothing when nobody shares it; else a freeze, once, and a mapping. Then a page copy for each page
-    /// written.
+    /// Throws: std::system_error -- EMFILE, ENOMEM, when the value is made private; nothing has changed then.
+    /// Cost:   nothing when nobody shares the value; else a freeze, once, and a mapping. Then a page copy for each page
+    ///         written.
     template <class F>
     requires std::invocable<F&&, T&>
     auto edit(F&& change) {
@@ -202,30 +212,40 @@ public:
         }
     }
 
-    /// What `pick(object)` picks out of the object: a reference to a plain object, or a span or container of such. A
-    /// pointer to a member does it, too: `value.part(&Doc::words)`.
-    /// Throws: std::out_of_range -- that lies elsewhere; std::system_error -- as `snapshot`, and ENOMEM.
+    /// The part that `pick(object)` returns: a reference to a plain object in it, or a span or container of plain
+    /// objects. `pick` may be a pointer to a member: `value.part(&Doc::words)`.
+    /// Throws: std::out_of_range -- what `pick` returns does not lie in the value; std::system_error -- as `snapshot`,
+    ///         and ENOMEM.
     template <class F>
     requires std::invocable<F&&, const T&>
     [[nodiscard]] auto part(F&& pick) const {
         const Snapshot whole = snapshot();
-        return detail::part_of<T>(whole, handle_->data(), std::invoke(std::forward<F>(pick), read()));
+        return detail::part_of<T>(whole, handle_.image().data(), std::invoke(std::forward<F>(pick), read()));
     }
 
 private:
     using Face::handle_;
 
+    static constexpr ValueImage::Form kForm = kPlain ? ValueImage::Form::fixed : ValueImage::Form::heap;
+    static constexpr std::size_t kBlockAlignment = kPlain ? alignof(T) : std::size_t{ValueBlock::kPlainAlignment};
+
     Value(typename Face::OfImage, ValueHandle handle) noexcept : Face(std::move(handle)) {}
 
     template <class... A>
     void make(const ValueOptions& options, A&&... arguments) {
-        Arena arena({.name = options.name, .reserve_bytes = options.reserve_bytes});
         if constexpr (kPlain) {
+            constexpr bool kFits = sizeof(T) <= ValueBlock::kLargest && alignof(T) <= kPageBytes;
+            if (kFits && options.allow_block()) {
+                ValueBlock block(sizeof(T), alignof(T));
+                new (block.data()) T(std::forward<A>(arguments)...);
+                handle_ = ValueHandle(std::make_unique<ValueImage>(std::move(block), options, alignof(T)));
+                return;
+            }
+            Arena arena({.name = options.name, .reserve_bytes = options.reserve_bytes});
             new (arena.allocate_sparse(sizeof(T), alignof(T))) T(std::forward<A>(arguments)...);
-            handle_ = ValueHandle(std::make_unique<ValueImage>(std::move(arena), options));
+            handle_ = ValueHandle(std::make_unique<ValueImage>(std::move(arena), options, kForm));
         } else {
-            detail::begin_image(arena, type());
-            handle_ = ValueHandle(std::make_unique<ValueImage>(std::move(arena), options));
+            handle_ = ValueHandle(detail::new_heap_image(options, type()));
             const ValueEdit editing(handle_);
             ImageHeap& heap = detail::heap_of(editing.data());
             const HeapScope scope(heap, &editing.image());
@@ -249,30 +269,36 @@ private:
     }
 };
 
-/// Elements one behind the other in an image of their own, and nothing else: bulk data. As Value<T> otherwise; `edit`
-/// gets a std::span<T>.
+/// Bulk data: elements one behind the other in an image of their own, and nothing else. Otherwise as Value<T>; `edit`
+/// passes a std::span<T>.
 template <class T>
 class Value<T[]> : public detail::ValueFace<Value<T[]>, T[]> {
     using Face = detail::ValueFace<Value<T[]>, T[]>;
     friend Face;
-    static_assert(PlainBytes<T> && !std::is_const_v<T>, "the elements of an array value are plain bytes");
+    static_assert(detail::kIsComplete<detail::ElementsOfValue<T, detail::NotPlain<T>>>);
+    static_assert(!std::is_const_v<T>, "a value is edited: its elements are of a type that is not const");
 
 public:
     using Face::snapshot;
 
     /// `count` zeroed elements. Throws: std::system_error -- EMFILE, ENOMEM.
     explicit Value(std::size_t count = 0, const ValueOptions& options = {})
-        : Face(ValueHandle(std::make_unique<ValueImage>(arena_of(count, options), options))) {}
+        : Face(ValueHandle(detail::new_array_image(count, sizeof(T), alignof(T), options))) {}
     Value(std::initializer_list<T> elements) : Value(std::span<const T>(elements.begin(), elements.size())) {}
     explicit Value(std::span<const T> elements, const ValueOptions& options = {}) : Value(elements.size(), options) {
         if (elements.empty()) return;
         edit([&](std::span<T> to) { std::memcpy(to.data(), elements.data(), elements.size_bytes()); });
     }
 
-    [[nodiscard]] std::size_t size() const { return handle_->extent_bytes() / sizeof(T); }
-    /// Good until this value is edited, assigned or destroyed.
-    [[nodiscard]] std::span<const T> read() const {
-        return {std::launder(reinterpret_cast<const T*>(handle_->data())), size()};
+    [[nodiscard]] std::size_t size() const { return handle_.image().extent_bytes() / sizeof(T); }
+    /// The elements. The span is good until this value is edited, assigned or destroyed.
+    [[nodiscard]] std::span<const T> read() const& {
+        return {std::launder(reinterpret_cast<const T*>(handle_.image().data())), size()};
+    }
+    /// For a temporary value: the elements together with the value.
+    [[nodiscard]] OwnedSpan<Value, const T> read() && {
+        const std::span<const T> elements = read();
+        return {std::move(*this), elements};
     }
     [[nodiscard]] const T& operator[](std::size_t index) const { return read()[index]; }
 
@@ -282,34 +308,32 @@ public:
         const ValueEdit editing(handle_);
         return std::forward<F>(change)(std::span<T>(std::launder(reinterpret_cast<T*>(editing.data())), size()));
     }
-    /// Adds elements at the end; in place if nobody shares the value. Throws: std::system_error -- ENOMEM.
+    /// Adds elements at the end, in place if nobody shares the value. Throws: std::system_error -- ENOMEM.
     void append(std::span<const T> elements) {
         if (elements.empty()) return;
         const ValueEdit editing(handle_);
-        const std::size_t before = handle_->extent_bytes();
+        const std::size_t before = handle_.image().extent_bytes();
         editing.image().extend(elements.size_bytes());
         std::memcpy(editing.data() + before, elements.data(), elements.size_bytes());
     }
     void append(const T& element) { append(std::span<const T>(&element, 1)); }
 
-    /// The element `index`, and `count` elements from `first` on. Throws: std::out_of_range -- there are not so many;
-    /// std::system_error -- as `snapshot`, and ENOMEM.
+    /// The element `index`.
+    /// Throws: std::out_of_range -- there are fewer elements; std::system_error -- as `snapshot`, and ENOMEM.
     [[nodiscard]] Part<T[], T> part(std::size_t index) const { return part_from<T>(index, 1); }
+    /// `count` elements from `first` on. Throws: as `part` of one element.
     [[nodiscard]] Part<T[], T[]> part(std::size_t first, std::size_t count) const {
         return part_from<T[]>(first, count);
     }
 
 private:
     using Face::handle_;
+    static constexpr ValueImage::Form kForm = ValueImage::Form::fixed;
+    static constexpr std::size_t kBlockAlignment = alignof(T);
 
     Value(typename Face::OfImage, ValueHandle handle) noexcept : Face(std::move(handle)) {}
 
-    [[nodiscard]] static Arena arena_of(std::size_t count, const ValueOptions& options) {
-        Arena arena({.name = options.name, .reserve_bytes = options.reserve_bytes});
-        static_cast<void>(arena.allocate_array<T>(count));
-        return arena;
-    }
-    /// Numbers that are too large for bytes are no less past the end.
+    /// A number whose bytes would overflow is cut to one that is past the end all the same.
     template <class E>
     [[nodiscard]] Part<T[], E> part_from(std::size_t first, std::size_t count) const {
         constexpr std::size_t kMost = std::numeric_limits<std::size_t>::max() / sizeof(T) / 2;

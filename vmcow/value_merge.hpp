@@ -15,14 +15,14 @@ template <class T>
     return diff(a.snapshot(), b.snapshot());
 }
 
-/// What came of a merge of values: a value or a conflict.
+/// The result of a merge of values: a value, or a conflict.
 template <class T>
 class MergedValue {
 public:
     explicit MergedValue(MergeResult result) : result_(std::move(result)) {}
 
     [[nodiscard]] bool ok() const noexcept { return result_.ok(); }
-    /// Pre: ok(). Throws: std::system_error -- EBADMSG: bytes were joined that make no T.
+    /// Pre: ok(). Throws: std::system_error -- EBADMSG: the joined bytes make no T.
     [[nodiscard]] Value<T> value() const { return Value<T>::from_snapshot(result_.snapshot()); }
     /// Pre: !ok().
     [[nodiscard]] const MergeConflict& conflict() const noexcept { return result_.conflict(); }
@@ -32,10 +32,10 @@ private:
     MergeResult result_;
 };
 
-/// Joins what several have changed in copies of `base`, byte by byte: see `merge` of snapshots.
+/// Joins what several processes have changed in copies of `base`, byte by byte: see `merge` of snapshots.
 ///
-/// Two sides that have both taken memory for containers, or given it back, are in conflict: the heap of the image is
-/// one. What several processes are to change at once has its size before.
+/// Two sides that have both taken memory for containers, or given it back, are in conflict: an image has a single heap.
+/// A container that several processes are to change at once has to be given its size before.
 template <class T>
 [[nodiscard]] MergedValue<T> merge(const Value<T>& base, const std::vector<Value<T>>& sides,
                                    const MergeOptions& options = {}) {
@@ -45,7 +45,7 @@ template <class T>
     return MergedValue<T>(merge(base.snapshot(), snapshots, options));
 }
 
-/// A rule for the numbers that a part consists of.
+/// A rule for the numbers in a part.
 template <class T, class E>
 [[nodiscard]] MergeRule merge_rule(const Part<T, E>& part, MergeBy by) {
     return merge_rule<std::remove_extent_t<E>>(part.offset(), part.size(), by);

@@ -5,59 +5,82 @@
 #include <memory>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
-#include "vmcow/mapped_image.hpp"
+#include "vmcow/image/plain_bytes.hpp"
 #include "vmcow/snapshot.hpp"
-#include "vmcow/sys/page_scan.hpp"
+#include "vmcow/sys/owned_span.hpp"
 #include "vmcow/units.hpp"
+
+namespace vmcow::sys {
+enum class PageScanMethod;  // vmcow/sys/page_scan_method.hpp
+}
 
 namespace vmcow {
 
 class ComposedImage;
+struct PageChanges;  // vmcow/page_changes.hpp
 
-/// A private copy-on-write mapping of a snapshot. The kernel copies a page when it is first written; everything else is
-/// shared with every other view.
+/// A private copy-on-write mapping of a snapshot. The kernel copies a page when it is first written; every view shares
+/// the other pages.
 ///
 /// Threads:    one at a time, as for a plain array.
-/// After fork: a function process has the view at the same address and as it was, as a private copy of its own; what it
-///             counts as changed begins there.
+/// After fork: a function process has a private copy of the view, as it was, at the same address; it counts only the
+///             changes since the fork.
 /// Source:     mmap(2) MAP_PRIVATE.
 class View {
 public:
-    /// With `room_bytes` of addresses behind the image to grow into, or as many as there are.
+    /// Maps `snapshot`, with `room_bytes` of addresses behind the image to grow into, or as many as there are.
     /// Throws: std::system_error -- ENOMEM (address space, or vm.max_map_count).
     explicit View(const Snapshot& snapshot, std::size_t room_bytes = 0);
     View(View&& other) noexcept;
     View& operator=(View&& other) noexcept;
     ~View();
 
-    /// The image, writable, as long as the snapshot or as it has grown. Valid until the view ends or is assigned to.
-    [[nodiscard]] std::span<std::byte> bytes() noexcept;
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept;
+    /// The image, writable: as long as the snapshot, or longer if it was grown. Valid until the view ends or is
+    /// assigned to.
+    [[nodiscard]] std::span<std::byte> bytes() & noexcept;
+    [[nodiscard]] std::span<const std::byte> bytes() const& noexcept;
+    [[nodiscard]] OwnedSpan<View, std::byte> bytes() &&;
     /// The image as an array of T from its start.
     template <class T>
-    [[nodiscard]] std::span<T> as() noexcept {
-        static_assert(std::is_trivially_copyable_v<T>, "an image holds bytes: T must be trivially copyable");
+    [[nodiscard]] std::span<T> as() & noexcept {
+        static_assert(
+            PlainBytes<T>,
+            "an image holds plain bytes: trivially copyable, without pointers, references and views; a class that "
+            "hides its members has to vouch for itself (vmcow::kVouched)");
         return {reinterpret_cast<T*>(bytes().data()), bytes().size() / sizeof(T)};
     }
+    /// For a temporary view: the elements together with the view.
+    template <class T>
+    [[nodiscard]] OwnedSpan<View, T> as() && {
+        const std::span<T> elements = as<T>();
+        return {std::move(*this), elements};
+    }
 
-    /// What the view was mapped from (in a function process: what it was at the fork).
+    /// The snapshot that the view was mapped from (in a function process: the view as it was at the fork).
     [[nodiscard]] Snapshot snapshot() const;
 
     /// The pages that exist because of a write to this view, ascending (I5).
     /// Throws: std::system_error -- EMFILE, or no /proc. Cost: one page scan.
-    [[nodiscard]] std::vector<PageRun> copied_runs(sys::PageScanMethod method = sys::best_page_scan()) const;
-    /// The same counted, and compared with the snapshot. Cost: a scan, and reading each copied page twice.
-    [[nodiscard]] PageChanges changes(sys::PageScanMethod method = sys::best_page_scan()) const;
+    [[nodiscard]] std::vector<PageRun> copied_runs() const;
+    /// The copied pages counted, and compared with the snapshot. Cost: a scan, and reading each copied page twice.
+    [[nodiscard]] PageChanges changes() const;
+    /// `copied_runs` by a method that need not be the fastest.
+    [[nodiscard]] std::vector<PageRun> copied_runs(sys::PageScanMethod method) const;
+    /// `changes` by a method that need not be the fastest.
+    [[nodiscard]] PageChanges changes(sys::PageScanMethod method) const;
 
-    /// The view as it is now, as a snapshot: it shares the unchanged pages with the one below (I6), and is that one
-    /// itself when nothing differs. The view goes on. Throws: std::system_error -- EMFILE, ENOMEM. Cost: a scan, a
-    /// comparison and a copy per changed page; at the largest
-    ///         depth also the pages of the deltas below.
+    /// A snapshot of the view as it is now. It shares the unchanged pages with the snapshot below (I6), and is that
+    /// snapshot itself when nothing differs. The view goes on.
+    /// Throws: std::system_error -- EMFILE, ENOMEM.
+    /// Cost:   a scan, a comparison and a copy per changed page; at the largest depth also the pages of the deltas
+    ///         below.
     [[nodiscard]] Snapshot capture() const;
 
-    /// `capture`, and from now on the view counts its changes from what that returns. Its pages stay with it.
+    /// As `capture`; from now on the view counts its changes from the snapshot that this returns. The view keeps its
+    /// pages.
     [[nodiscard]] Snapshot commit();
 
     /// Extends the image to `extent_bytes`, with zeros. Pointers into it stay valid.
@@ -65,9 +88,8 @@ public:
     void grow(std::uint64_t extent_bytes);
 
     /// Drops every change; the pages go back to the kernel.
-    /// Throws: std::system_error -- ENOMEM: of a snapshot with deltas only a part may be mapped then, and the view is
-    /// to be
-    ///         reset again before it is used.
+    /// Throws: std::system_error -- ENOMEM: if the snapshot has deltas, only a part of it may be mapped then, and the
+    ///         view has to be reset again before it is used.
     void reset();
 
 private:

@@ -6,9 +6,9 @@
 #include <optional>
 #include <string_view>
 
-#include "procrun/pipeline_text.hpp"
-#include "vmcow/cli/human.hpp"
-#include "vmcow/cli/page.hpp"
+#include "procrun/pipeline/pipeline_text.hpp"
+#include "vmcow/cli/kit/html_document.hpp"
+#include "vmcow/cli/kit/human.hpp"
 
 namespace procrun::cli {
 
@@ -19,10 +19,10 @@ using vmcow::cli::escape_html;
 using vmcow::cli::human_bytes;
 using vmcow::cli::human_seconds;
 
-/// Rates are those of so long at least: the bytes that a sample has may be 100 ms old.
+/// Rates are taken over at least so long, because the bytes of a sample may be 100 ms old.
 constexpr double kRateSeconds = 0.4;
 
-/// Draws what is in the page's data.
+/// Draws the charts of the page's data.
 constexpr const char* kScript = R"(
 function overTime(id, key, format, most) {
   chart(id, () => ({ type: 'line', data: { datasets: data.stages.map((name, i) => ({
@@ -31,7 +31,8 @@ function overTime(id, key, format, most) {
     options: { parsing: false, normalized: true, interaction: { mode: 'index', intersect: false },
       plugins: { tooltip: { callbacks: { label: c => c.dataset.label + ': ' + format(c.parsed.y) } } },
       scales: { x: { type: 'linear', title: { display: true, text: 'seconds' } },
-                y: { beginAtZero: true, max: most, ticks: { callback: format }, afterBuildTicks: most ? undefined : byteTicks } } } }));
+                y: { beginAtZero: true, max: most, ticks: { callback: format },
+                     afterBuildTicks: most ? undefined : byteTicks } } } }));
 }
 const kinds = [['running', () => colour(2)], ['blocked reading', () => colour(0)], ['blocked writing', () => colour(3)],
                ['waiting otherwise', () => colour(9)], ['unknown', () => variable('--grid')]];
@@ -40,7 +41,8 @@ chart('shares', () => ({ type: 'bar',
     label, backgroundColor: paint(), data: data.shares.map(s => 100 * s[k]) })) },
   options: { indexAxis: 'y',
     plugins: { tooltip: { callbacks: { label: c => c.dataset.label + ': ' + c.parsed.x.toFixed(0) + ' %' } } },
-    scales: { x: { stacked: true, max: 100, title: { display: true, text: '% of its life' } }, y: { stacked: true } } } }));
+    scales: { x: { stacked: true, max: 100, title: { display: true, text: '% of its life' } },
+              y: { stacked: true } } } }));
 overTime('written', 'written', n => bytes(n) + '/s');
 overTime('read', 'read', n => bytes(n) + '/s');
 overTime('memory', 'memory', bytes);
@@ -67,7 +69,7 @@ Json rate(std::optional<std::uint64_t> now, std::optional<std::uint64_t> before,
     return *now >= *before ? static_cast<double>(*now - *before) / seconds : 0.0;
 }
 
-/// What the charts show of one moment, one number a stage; null where it is unknown.
+/// What the charts show of one moment: a number for each stage, null if it is unknown.
 Json point_of(const PipelineSample& sample, const PipelineSample* before) {
     Json read = Json::array();
     Json written = Json::array();
@@ -166,7 +168,7 @@ std::string html_of(const PipelineReport& report, const std::vector<PipelineSamp
     body += chart("written", "Bytes written, a second") + chart("read", "Bytes read, a second");
     body += chart("memory", "Resident memory") + chart("fill", "How full the pipe is that a stage reads from");
     body += "</div>\n";
-    return vmcow::cli::page_of(
+    return vmcow::cli::html_document(
         {.title = "procrun run", .body = body, .json = data_of(report, samples), .script = kScript});
 }
 

@@ -4,13 +4,13 @@
 #include <string>
 #include <vector>
 
-#include "procrun/pipeline.hpp"
-#include "procrun/pipeline_sample.hpp"
+#include "procrun/observe/pipeline_sample.hpp"
+#include "procrun/pipeline/pipeline_report.hpp"
 
 namespace procrun::cli {
 
-/// The samples of a pipeline, at most so many that a page can show them: when there are more, every second one is let
-/// go, and from then on half as many are taken.
+/// The samples of a pipeline, at most as many as a page can show. At kMost, every second sample is dropped, and from
+/// then on half as many are kept.
 class SampleHistory {
 public:
     static constexpr std::size_t kMost = 1000;
@@ -24,8 +24,8 @@ private:
     std::size_t seen_ = 0;
 };
 
-/// A page that needs nothing but itself: what held the pipeline up, what each stage did with its time and used, and
-/// charts of rates, memory and pipes over time. The charts are drawn by Chart.js, which is part of the page.
+/// A page that needs no other file: what held the pipeline up, what each stage did with its time and what it used, and
+/// charts of rates, memory and pipes over time. Chart.js, which draws the charts, is part of the page.
 [[nodiscard]] std::string html_of(const PipelineReport& report, const std::vector<PipelineSample>& samples);
 
 }  // namespace procrun::cli

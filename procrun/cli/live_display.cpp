@@ -1,58 +1,29 @@
 #include "procrun/cli/live_display.hpp"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
-#include <optional>
-#include <span>
-#include <system_error>
 
-#include "vmcow/cli/command_line.hpp"
-#include "vmcow/cli/human.hpp"
-#include "vmcow/sys/fd.hpp"
+#include "vmcow/cli/kit/human.hpp"
 
 namespace procrun::cli {
 
 namespace {
 
+using vmcow::cli::fitted;
 using vmcow::cli::human_bytes;
 using vmcow::cli::human_seconds;
 
 constexpr double kRateSeconds = 1;
 constexpr std::size_t kNameColumns = 24;
-constexpr std::size_t kFallbackColumns = 80;
-
-std::size_t terminal_columns() {
-    winsize size{};
-    const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-    return known ? size.ws_col : kFallbackColumns;
-}
+constexpr std::size_t kInputColumns = 80;
+constexpr std::size_t kRowsBeside = 3;  // the heading, the file, and where the cursor stands
 
 std::string rate_text(double bytes_per_second) {
     return human_bytes(static_cast<std::uint64_t>(std::max(0.0, bytes_per_second))) + "/s";
-}
-
-/// Every character takes one column: what is no ASCII becomes "?".
-std::string fitted(const std::string& text, std::size_t columns) {
-    std::string shown;
-    for (const char c : vmcow::cli::one_line(text)) {
-        if ((static_cast<unsigned char>(c) & 0xC0U) == 0x80U) continue;
-        shown += static_cast<unsigned char>(c) < 0x80U ? c : '?';
-    }
-    if (shown.size() > columns) shown.resize(columns);
-    return shown;
-}
-
-/// What nobody can read must not end the pipeline.
-void print(const std::string& text) {
-    try {
-        vmcow::sys::write_all(STDERR_FILENO, std::as_bytes(std::span(text)), "standard error");
-    } catch (const std::system_error&) {
-    }
 }
 
 }  // namespace
@@ -73,34 +44,20 @@ const char* short_name_of(StageState state) noexcept {
     return "?";
 }
 
-LiveDisplay::LiveDisplay(const PipelineText& text, bool terminal) : terminal_(terminal) {
+LiveDisplay::LiveDisplay(const PipelineText& text, bool shared) : display_(STDERR_FILENO, shared) {
     for (const StageText& stage : text.stages) {
         names_.push_back(stage.name.empty() ? quote_words(stage.argv) : stage.name);
     }
 }
 
 std::chrono::nanoseconds LiveDisplay::interval() const noexcept {
-    return terminal_ ? std::chrono::milliseconds{200} : std::chrono::seconds{2};
+    return display_.is_on_terminal() ? std::chrono::milliseconds{200} : std::chrono::seconds{2};
 }
 
 void LiveDisplay::show(const PipelineSample& sample) {
-    if (!terminal_) {
-        print(plain_line_of(sample) + "\n");
-    } else {
-        std::string text = drawn_ > 0 ? fmt::format("\x1b[{}A", drawn_) : std::string();
-        const std::vector<std::string> lines = lines_of(sample);
-        for (const std::string& line : lines) text += "\r" + line + "\x1b[K\n";
-        // What was drawn below this time's last line.
-        if (lines.size() < drawn_) text += "\x1b[J";
-        drawn_ = lines.size();
-        print(text);
-    }
+    display_.show([&](const vmcow::sys::TerminalSize& size) { return table_of(sample, size.rows); },
+                  [&] { return plain_line_of(sample); });
     remember(sample);
-}
-
-void LiveDisplay::clear() {
-    if (drawn_ > 0) print(fmt::format("\x1b[{}A\r\x1b[J", drawn_));
-    drawn_ = 0;
 }
 
 void LiveDisplay::remember(const PipelineSample& sample) {
@@ -144,14 +101,16 @@ std::string LiveDisplay::input_line(const PipelineSample& sample) const {
     return line;
 }
 
-std::vector<std::string> LiveDisplay::lines_of(const PipelineSample& sample) const {
-    const std::size_t columns = terminal_columns();
+std::vector<std::string> LiveDisplay::table_of(const PipelineSample& sample, std::size_t rows) const {
     std::vector<std::string> lines;
-    lines.push_back(fitted(fmt::format("{:>2} {:<{}} {:<8}{:>12}{:>10}{:>12}{:>10}", "", "stage", kNameColumns, "now",
-                                       "reads", "read", "writes", "written"),
-                           columns - 1));
-    for (std::size_t i = 0; i < sample.stages.size(); ++i) lines.push_back(fitted(line_of(sample, i), columns - 1));
-    if (sample.input) lines.push_back(fitted(input_line(sample), columns - 1));
+    lines.push_back(fmt::format("{:>2} {:<{}} {:<8}{:>12}{:>10}{:>12}{:>10}", "", "stage", kNameColumns, "now", "reads",
+                                "read", "writes", "written"));
+    const std::size_t stages = sample.stages.size();
+    const std::size_t room = rows > kRowsBeside ? rows - kRowsBeside : 1;
+    const std::size_t shown = stages <= room ? stages : room - 1;
+    for (std::size_t i = 0; i < shown; ++i) lines.push_back(line_of(sample, i));
+    if (shown < stages) lines.push_back(fmt::format("   and {} more", stages - shown));
+    if (sample.input) lines.push_back(input_line(sample));
     return lines;
 }
 
@@ -165,7 +124,7 @@ std::string LiveDisplay::plain_line_of(const PipelineSample& sample) const {
         line += fmt::format(", read {}, written {}", human_bytes(stage.view.transferred->read),
                             human_bytes(stage.view.transferred->written));
     }
-    if (sample.input) line += "; " + fitted(input_line(sample), kFallbackColumns);
+    if (sample.input) line += "; " + fitted(input_line(sample), kInputColumns);
     return line;
 }
 

@@ -6,30 +6,34 @@
 #include <string>
 #include <vector>
 
-#include "procrun/pipeline_sample.hpp"
-#include "procrun/pipeline_text.hpp"
+#include "procrun/observe/pipeline_sample.hpp"
+#include "procrun/pipeline/pipeline_text.hpp"
+#include "vmcow/cli/kit/status_display.hpp"
 
 namespace procrun::cli {
 
-/// What the stages do, on standard error while they do it: on a terminal one line for each, drawn again in place, and
-/// one for the file that the first reads; otherwise one plain line for all every few seconds.
+/// Shows on standard error what the stages do. On a terminal where no stage prints, a table is drawn in place, with a
+/// line for each stage and one for the file that the first stage reads. Elsewhere, one plain line for all stages is
+/// printed every few seconds.
 ///
 ///     1 zcat words.gz          writing     512 KiB/s  12.3 MiB   3.0 MiB/s  70.1 MiB
 ///     2 sort                   running     3.0 MiB/s  70.1 MiB           0       0 B
 ///     words.gz: 42 % of 29.3 MiB, 12 s left
 ///
-/// Rates are those of the last second. Bytes are those that went through read(2) and write(2); "?" where the kernel
-/// does not tell.
+/// Rates are those of the last second. Bytes are those that went through read(2) and write(2); "?" if the kernel does
+/// not tell them.
 class LiveDisplay {
 public:
-    /// `terminal`: whether standard error is one.
-    LiveDisplay(const PipelineText& text, bool terminal);
+    /// `shared`: others print on the terminal that standard error leads to (StatusDisplay).
+    LiveDisplay(const PipelineText& text, bool shared);
 
     void show(const PipelineSample& sample);
     /// Takes the lines off the terminal again.
-    void clear();
+    void clear() { display_.clear(); }
+    /// What has to be printed before a text that is to begin a line (StatusDisplay::line_break).
+    [[nodiscard]] std::string line_break() noexcept { return display_.line_break(); }
 
-    /// How often it is worth showing something.
+    /// The time between two samples that are worth showing.
     [[nodiscard]] std::chrono::nanoseconds interval() const noexcept;
 
 private:
@@ -39,7 +43,7 @@ private:
         std::uint64_t position;
     };
 
-    [[nodiscard]] std::vector<std::string> lines_of(const PipelineSample& sample) const;
+    [[nodiscard]] std::vector<std::string> table_of(const PipelineSample& sample, std::size_t rows) const;
     [[nodiscard]] std::string line_of(const PipelineSample& sample, std::size_t index) const;
     [[nodiscard]] std::string plain_line_of(const PipelineSample& sample) const;
     [[nodiscard]] std::string input_line(const PipelineSample& sample) const;
@@ -47,12 +51,11 @@ private:
     void remember(const PipelineSample& sample);
 
     std::vector<std::string> names_;
-    bool terminal_;
-    std::size_t drawn_ = 0;  ///< lines on the terminal that are ours
+    vmcow::cli::StatusDisplay display_;
     std::deque<Point> points_;
 };
 
-/// "running", "reading", "writing", "waiting", "?", as lines for people have it.
+/// A state in one word for people: "running", "reading", "writing", "waiting" or "?".
 [[nodiscard]] const char* short_name_of(StageState state) noexcept;
 
 }  // namespace procrun::cli

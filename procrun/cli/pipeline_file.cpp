@@ -12,9 +12,10 @@
 #include <utility>
 #include <vector>
 
-#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
+#include "vmcow/cli/kit/human.hpp"
+#include "vmcow/sys/bounded_read.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/fd.hpp"
 
 namespace procrun::cli {
 
@@ -24,7 +25,7 @@ using vmcow::cli::parse_count;
 using vmcow::cli::parse_duration;
 using vmcow::cli::parse_size;
 
-/// A file while it is read: every error says where.
+/// Reads the tables of one file. Every error names the place in the file.
 class Reader {
 public:
     explicit Reader(std::string name) : name_(std::move(name)) {}
@@ -37,7 +38,7 @@ public:
         set(file.pipe_bytes, root, "pipe_size", parse_size);
         set_count(file.retries, root, "retry");
         const toml::array* const stages = root["stage"].as_array();
-        if (stages == nullptr || stages->empty()) fail(root.source(), "no stage; each begins with [[stage]]");
+        if (stages == nullptr || stages->empty()) fail(root.source(), "there is no stage; each begins with [[stage]]");
         for (const toml::node& node : *stages) {
             const toml::table* const stage = node.as_table();
             if (stage == nullptr) fail(node.source(), "a stage is a table; each begins with [[stage]]");
@@ -89,7 +90,7 @@ private:
 
     StageText read_stage(const toml::table& table) {
         check_keys(table, {"name", "from", "join", "run", "argv", "stdin", "stdout", "stderr", "directory",
-                           "environment", "limits"});
+                           "environment", "limits", "values"});
         StageText stage = read_program(table);
         const auto same = [](const std::string& text) { return text; };
         set(stage.name, table, "name", same);
@@ -102,6 +103,11 @@ private:
             stage.redirections.push_back({.kind = kind, .descriptor = descriptor, .source = -1, .file = *file});
         }
         if (const toml::node* const node = table.get("environment")) read_environment(stage, *node);
+        if (const toml::node* const node = table.get("values")) {
+            const auto* const flag = node->as_boolean();
+            if (flag == nullptr) fail(node->source(), "'values' is true or false");
+            stage.values = flag->get();
+        }
         if (const toml::node* const node = table.get("limits")) read_limits(stage.limits, *node);
         return stage;
     }
@@ -110,7 +116,8 @@ private:
         const toml::node* const from = table.get("from");
         const toml::node* const join = table.get("join");
         if (from == nullptr && join == nullptr) return;
-        if (from == nullptr) fail(join->source(), "'join' says how several of 'from' become one");
+        if (from == nullptr)
+            fail(join->source(), "'join' says how several stages of 'from' become one; 'from' is missing");
         StageSources sources;
         if (const toml::array* const names = from->as_array()) {
             for (const toml::node& name : *names) add_source(sources, name, before);
@@ -143,7 +150,8 @@ private:
     StageText read_program(const toml::table& table) const {
         const toml::node* const run = table.get("run");
         const toml::node* const argv = table.get("argv");
-        if ((run == nullptr) == (argv == nullptr)) fail(table.source(), "either 'run' or 'argv' says what to run");
+        if ((run == nullptr) == (argv == nullptr))
+            fail(table.source(), "a stage has either 'run' or 'argv', to say what to run");
         return run != nullptr ? read_run(*run) : read_argv(*argv);
     }
 
@@ -175,7 +183,7 @@ private:
                 fail(key.source(), fmt::format("'{}' is no name of a variable", variable));
             }
             const auto* const taken = value.as_boolean();
-            if (taken != nullptr && taken->get()) fail(value.source(), "a variable is a string, or false for none");
+            if (taken != nullptr && taken->get()) fail(value.source(), "a variable is a string, or false to remove it");
             stage.variables[variable] = taken != nullptr ? std::nullopt : std::optional(text_of(value, variable));
         }
     }
@@ -208,8 +216,14 @@ PipelineFile parse_pipeline_file(const std::string& toml, const std::string& nam
 }
 
 PipelineFile read_pipeline_file(const std::string& path) {
-    if (path != "-") return parse_pipeline_file(vmcow::sys::read_text_file(path), path);
-    return parse_pipeline_file(vmcow::sys::read_text_file("/proc/self/fd/0"), "standard input");
+    const bool is_input = path == "-";
+    const std::string name = is_input ? "standard input" : path;
+    const auto toml = vmcow::sys::read_at_most(is_input ? "/proc/self/fd/0" : path, kMostPipelineFileBytes);
+    if (!toml) {
+        throw PipelineFileError(fmt::format("{}: larger than a pipeline can be: {}", name,
+                                            vmcow::cli::human_bytes(kMostPipelineFileBytes)));
+    }
+    return parse_pipeline_file(*toml, name);
 }
 
 }  // namespace procrun::cli

@@ -1,16 +1,17 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
 
-#include "procrun/pipeline_text.hpp"
+#include "procrun/pipeline/pipeline_text.hpp"
 
 namespace procrun::cli {
 
-/// A pipeline as a file says it, with what the file says of its run; flags go before that.
+/// A pipeline as a file describes it, with the file's settings for the run. Flags override these settings.
 struct PipelineFile {
     PipelineText text;
     std::optional<std::chrono::nanoseconds> timeout;
@@ -30,20 +31,24 @@ public:
 ///     timeout = "10m"                # also kill_after, pipe_size, retry
 ///     [[stage]]
 ///     name = "count"                 # for reports, and for `from`
-///     from = "words"                 # the stage before is what it reads otherwise; ["a", "b"]: several; []: none
-///     join = "lines"                 # several by line, as they come; "order": one after the other
+///     from = "words"                 # the stage to read from; else the stage before; ["a", "b"]: several; []: none
+///     join = "lines"                 # several are joined line by line, as lines come; "order": one after the other
 ///     run = "sort -u < words"        # one program as `procrun run` takes it, or argv = ["sort", "-u"]
-///     stdin = "words"                # also stdout, stderr: files
+///     stdin = "words"                # a file; also stdout, stderr
 ///     directory = "/data"
-///     environment = { LC_ALL = "C", LANG = false }   # false: taken away
+///     environment = { LC_ALL = "C", LANG = false }   # false: removed
 ///     limits = { memory = "1G", cpu = "30s", files = 64, output = "10G" }
 ///
-/// `name` is that of the file, for errors. Throws: PipelineFileError.
+/// `name`: the name of the file, for errors.
+/// Throws: PipelineFileError.
 /// Source: TOML 1.0.
 [[nodiscard]] PipelineFile parse_pipeline_file(const std::string& toml, const std::string& name);
 
-/// The same from a file; "-" is standard input.
-/// Throws: PipelineFileError; std::system_error -- it cannot be read.
+/// Far more than anybody writes. A parsed file may take many times its size.
+inline constexpr std::size_t kMostPipelineFileBytes = std::size_t{16} << 20;
+
+/// Reads the pipeline in a file of at most `kMostPipelineFileBytes`, which may be a pipe; "-" is standard input.
+/// Throws: PipelineFileError; std::system_error -- the file cannot be read.
 [[nodiscard]] PipelineFile read_pipeline_file(const std::string& path);
 
 }  // namespace procrun::cli

@@ -11,9 +11,9 @@
 #include <string_view>
 #include <vector>
 
-#include "procrun/pipeline_text.hpp"
-#include "vmcow/cli/command_line.hpp"
-#include "vmcow/cli/human.hpp"
+#include "procrun/pipeline/pipeline_text.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
+#include "vmcow/cli/kit/human.hpp"
 
 namespace procrun::cli {
 
@@ -28,8 +28,9 @@ struct Row {
     std::string label;
     std::array<std::string, kQuantities.size()> quantities;
     std::string outcome;
-    std::string heading;  ///< stands on a line of its own above
-    std::string shares;   ///< and this below
+    std::string heading;  ///< a line of its own above
+    std::string shares;   ///< a line of its own below
+    std::string values;   ///< a second line below, for a stage that values came by
 };
 
 std::size_t columns_of(std::string_view text) {
@@ -37,7 +38,7 @@ std::size_t columns_of(std::string_view text) {
         text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
-/// The first `columns` characters of `text`; the last is "…" where some are left out.
+/// The first `columns` characters of `text`; the last is "…" if some are left out.
 std::string shortened(const std::string& text, std::size_t columns) {
     if (columns_of(text) <= columns) return text;
     std::size_t bytes = 0;
@@ -77,6 +78,24 @@ std::string shares_text(const StageShares& shares) {
                        percent(shares.blocked_read), percent(shares.blocked_write), percent(shares.waiting));
 }
 
+std::string values_text(const std::optional<StageValues>& values) {
+    if (!values || *values == StageValues{}) return {};
+    std::string text =
+        fmt::format("values taken {}, given {}, passed on {}", values->taken, values->given, values->passed_on);
+    if (values->given > 0) text += fmt::format(", new pages {}", values->new_pages);
+    if (values->untaken > 0) text += fmt::format(", taken by nobody {}", values->untaken);
+    return text;
+}
+
+nlohmann::ordered_json json_of(const std::optional<StageValues>& values) {
+    if (!values) return {};
+    return {{"taken", values->taken},
+            {"given", values->given},
+            {"passed_on", values->passed_on},
+            {"new_pages", values->new_pages},
+            {"untaken", values->untaken}};
+}
+
 Row row_of(const StageReport& stage, std::size_t number) {
     const std::string name = stage.name.empty() ? std::string() : stage.name + ": ";
     const std::string words = vmcow::cli::one_line(name + quote_words(stage.argv));
@@ -86,7 +105,8 @@ Row row_of(const StageReport& stage, std::size_t number) {
                            cell(stage, stage.written_bytes), cell(stage, stage.peak_bytes)},
             .outcome = vmcow::cli::one_line(stage.outcome.describe()),
             .heading = shortened(fmt::format("{:<{}}  {}", number, kLabelColumns, words), kColumns),
-            .shares = stage.pid ? shares_text(stage.shares) : std::string()};
+            .shares = stage.pid ? shares_text(stage.shares) : std::string(),
+            .values = values_text(stage.values)};
 }
 
 std::vector<Row> rows_of(const PipelineReport& report) {
@@ -121,7 +141,7 @@ std::string table_of(const PipelineReport& report) {
     }
     std::size_t outcome_columns = 0;
     for (const Row& row : rows) outcome_columns = std::max(outcome_columns, columns_of(row.outcome));
-    // Two columns between two quantities, or one where a line would be longer than a terminal is wide.
+    // Two columns between two quantities, or one if a line would otherwise be wider than a terminal.
     constexpr std::size_t kTerminalColumns = 80;
     const std::size_t columns = std::accumulate(widths.begin(), widths.end(), kLabelColumns + outcome_columns);
     const std::size_t gap = columns + 2 * (widths.size() + 1) <= kTerminalColumns ? 2 : 1;
@@ -133,7 +153,9 @@ std::string table_of(const PipelineReport& report) {
             table += fmt::format("{:{}}{:>{}}", "", gap, row.quantities[i], widths[i]);
         }
         table += fmt::format("{:{}}{}\n", "", gap, row.outcome);
-        if (!row.shares.empty()) table += fmt::format("{:{}}{}\n", "", kLabelColumns + gap, row.shares);
+        for (const std::string& line : {row.shares, row.values}) {
+            if (!line.empty()) table += fmt::format("{:{}}{}\n", "", kLabelColumns + gap, line);
+        }
     }
     for (std::size_t i = 0; i < report.stages.size(); ++i) {
         if (!is_excused(report.stages, i)) continue;
@@ -170,6 +192,7 @@ std::string json_of(const PipelineReport& report) {
                           {"minor_faults", json_of(stage.minor_faults)},
                           {"major_faults", json_of(stage.major_faults)},
                           {"copied_pages", json_of(stage.copied_pages)},
+                          {"values", json_of(stage.values)},
                           {"readers", readers},
                           {"pipe_bytes", json_of(stage.pipe_bytes)},
                           {"memory_limit_by", memory_limit_by(stage)},
@@ -179,6 +202,8 @@ std::string json_of(const PipelineReport& report) {
                            {"wall_seconds", report.wall_seconds},
                            {"attempts", report.attempts},
                            {"pump_failure", report.pump_failure.empty() ? Json() : Json(report.pump_failure)},
+                           {"values", report.values.size()},
+                           {"untaken_values", report.untaken_values},
                            {"bottleneck",
                             {{"stage", report.bottleneck.stage ? Json(*report.bottleneck.stage + 1) : Json()},
                              {"reason", report.bottleneck.reason}}},

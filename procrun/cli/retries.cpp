@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
 #include "vmcow/sys/error.hpp"
 
 namespace procrun::cli {
@@ -29,7 +29,7 @@ bool reads_standard_input(const PipelineText& text) {
     });
 }
 
-/// Where the next byte will be written.
+/// The offset at which the next byte is written.
 off_t end_of(int fd) {
     const bool appends = (fcntl(fd, F_GETFL) & O_APPEND) != 0;
     return lseek(fd, 0, appends ? SEEK_END : SEEK_CUR);

@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "procrun/cli/pipeline_file.hpp"
-#include "procrun/program_path.hpp"
-#include "vmcow/cli/command_line.hpp"
-#include "vmcow/cli/human.hpp"
+#include "procrun/program/program_path.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
+#include "vmcow/cli/kit/human.hpp"
 #include "vmcow/image_file.hpp"
 #include "vmcow/sys/error.hpp"
 
@@ -28,7 +28,7 @@ PipelineText parse_text(const std::string& text) {
     try {
         return parse_pipeline(text);
     } catch (const PipelineSyntaxError& error) {
-        // For programs that read our errors it stays the one line that follows.
+        // The drawing is for people. A program that reads standard error gets the one line alone.
         if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "{}", error.pointed(text));
         throw Failure(error.what(), ExitCode::usage);
     }
@@ -73,14 +73,13 @@ void set_if_none(std::optional<Value>& limit, const std::optional<Value>& for_al
     if (!limit) limit = for_all;
 }
 
-// ---- for people
-
 std::string redirection_text(const Redirection& redirection) {
     switch (redirection.kind) {
         case Redirection::Kind::read:
             return fmt::format("reads '{}'", redirection.file);
         case Redirection::Kind::write:
-            return fmt::format("descriptor {} replaces '{}'", redirection.descriptor, redirection.file);
+            return fmt::format("descriptor {} goes to '{}', which is replaced", redirection.descriptor,
+                               redirection.file);
         case Redirection::Kind::append:
             return fmt::format("descriptor {} is appended to '{}'", redirection.descriptor, redirection.file);
         case Redirection::Kind::duplicate:
@@ -135,7 +134,17 @@ std::string join_text(const StageText& stage) {
     return stage.from->by_line ? ", by line" : ", one after the other";
 }
 
-std::string stage_text(const PipelineText& text, std::size_t index) {
+/// Where the values of a stage come from; empty for a stage that takes no values.
+std::string values_text(const RunPlan& plan, std::size_t index) {
+    if (!plan.text.stages[index].values.value_or(false)) return {};
+    std::vector<std::size_t> sources = sources_of(plan.text, index);
+    if (sources.empty()) return plan.values.empty() ? "none come to it" : "those that are given below";
+    std::erase_if(sources, [&](std::size_t source) { return !plan.text.stages[source].values.value_or(false); });
+    return sources.empty() ? "none come to it" : "what comes out of " + stages_text(sources);
+}
+
+std::string stage_text(const RunPlan& plan, std::size_t index) {
+    const PipelineText& text = plan.text;
     const StageText& stage = text.stages[index];
     std::string lines = fmt::format("stage {}  {}\n", index + 1, one_line(quote_words(stage.argv)));
     const auto add = [&](const std::string& line) { lines += "         " + one_line(line) + "\n"; };
@@ -145,10 +154,11 @@ std::string stage_text(const PipelineText& text, std::size_t index) {
     if (!sources.empty()) add("input      " + stages_text(sources) + join_text(stage));
     const std::vector<std::size_t> readers = readers_of(text, index);
     if (!readers.empty()) add("output     " + stages_text(readers));
+    if (const std::string values = values_text(plan, index); !values.empty()) add("values     " + values);
     for (const Redirection& redirection : stage.redirections) add("file       " + redirection_text(redirection));
     if (stage.directory) add("directory  " + *stage.directory);
     for (const auto& [name, value] : stage.variables) {
-        add(value ? fmt::format("variable   {}={}", name, *value) : fmt::format("variable   {} is taken away", name));
+        add(value ? fmt::format("variable   {}={}", name, *value) : fmt::format("variable   {} is removed", name));
     }
     if (stage.limits != StageLimits{}) add("limits     " + limits_text(stage.limits));
     return lines;
@@ -158,7 +168,7 @@ std::string stage_text(const PipelineText& text, std::size_t index) {
 
 RunPlan read_plan(const RunInput& input) {
     if (input.file && !input.words.empty()) {
-        throw Failure("a pipeline and --file: one of them says what to run", ExitCode::usage);
+        throw Failure("a pipeline and --file: give one of them, not both", ExitCode::usage);
     }
     if (!input.file && input.words.empty()) {
         throw Failure("a pipeline is missing: procrun run -- 'sort words | uniq -c'", ExitCode::usage);
@@ -170,11 +180,14 @@ RunPlan read_plan(const RunInput& input) {
         plan.text = input.words.size() == 1 ? parse_text(input.words.front()) : parse_words(input.words);
     }
     plan.value_files = input.values;
+    plan.saved_values = input.saved_values;
     for (const std::string& file : input.values) {
         vmcow::LoadedImage loaded = vmcow::load_image(file);
         plan.values.push_back({std::move(loaded.snapshot), loaded.type});
     }
+    const bool has_values = !plan.values.empty() || !plan.saved_values.empty();
     for (StageText& stage : plan.text.stages) {
+        set_if_none(stage.values, std::optional(has_values));
         set_if_none(stage.limits.memory_bytes, input.limits.memory_bytes);
         set_if_none(stage.limits.processor_time, input.limits.processor_time);
         set_if_none(stage.limits.open_files, input.limits.open_files);
@@ -185,13 +198,16 @@ RunPlan read_plan(const RunInput& input) {
 
 std::string text_of(const RunPlan& plan) {
     std::string text;
-    for (std::size_t i = 0; i < plan.text.stages.size(); ++i) text += stage_text(plan.text, i);
+    for (std::size_t i = 0; i < plan.text.stages.size(); ++i) text += stage_text(plan, i);
     const auto seconds = [](std::chrono::nanoseconds time) {
         return vmcow::cli::human_seconds(std::chrono::duration<double>(time).count());
     };
     for (std::size_t i = 0; i < plan.values.size(); ++i) {
         text += fmt::format("value    {} is '{}', {}\n", i, one_line(plan.value_files[i]),
                             human_bytes(plan.values[i].snapshot.extent_bytes()));
+    }
+    for (std::size_t i = 0; i < plan.saved_values.size(); ++i) {
+        text += fmt::format("save     value {} that comes out at the end as '{}'\n", i, one_line(plan.saved_values[i]));
     }
     if (plan.pipe_bytes)
         text += fmt::format("pipes    {} each, where the kernel grants it\n", human_bytes(*plan.pipe_bytes));

@@ -1,6 +1,5 @@
 #include "procrun/cli/run_outputs.hpp"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,9 +7,13 @@
 #include <span>
 #include <system_error>
 
+#include <fmt/format.h>
+
 #include "procrun/cli/report_text.hpp"
 #include "procrun/cli/sample_text.hpp"
-#include "vmcow/sys/error.hpp"
+#include "procrun/cli/stage_terminal.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
+#include "vmcow/sys/fd.hpp"
 
 namespace procrun::cli {
 
@@ -18,11 +21,20 @@ namespace {
 
 constexpr std::chrono::milliseconds kChartInterval{100};
 
-vmcow::sys::UniqueFd open_ndjson(const std::string& path) {
-    if (path != "-") return vmcow::sys::open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    vmcow::sys::UniqueFd copy(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
-    if (!copy) vmcow::sys::throw_errno("standard output");
-    return copy;
+/// A line for each stage that ended in a way that no program can report itself: it exceeded a limit, what it gave was
+/// lost, or its end is unknown.
+std::string lines_without_table(const PipelineReport& report) {
+    std::string text;
+    for (std::size_t i = 0; i < report.stages.size(); ++i) {
+        const StageReport& stage = report.stages[i];
+        const OutcomeKind kind = stage.outcome.kind;
+        if (kind != OutcomeKind::limit_exceeded && kind != OutcomeKind::result_lost && kind != OutcomeKind::unknown)
+            continue;
+        text += fmt::format("procrun run: stage {} `{}`: {}\n", i + 1,
+                            vmcow::cli::one_line(stage.name.empty() ? stage.argv.front() : stage.name),
+                            vmcow::cli::one_line(stage.outcome.describe()));
+    }
+    return text;
 }
 
 }  // namespace
@@ -30,8 +42,9 @@ vmcow::sys::UniqueFd open_ndjson(const std::string& path) {
 RunOutputs::RunOutputs(const OutputOptions& options, const PipelineText& text) : options_(options) {
     if (options.json) json_.emplace(*options.json);
     if (options.html) html_.emplace(*options.html);
-    if (options.ndjson) ndjson_ = open_ndjson(*options.ndjson);
-    if (options.progress) live_.emplace(text, isatty(STDERR_FILENO) == 1);
+    if (options.ndjson) ndjson_.emplace(*options.ndjson);
+    const bool samples_too = options.ndjson && may_print_on_terminal(*options.ndjson, STDERR_FILENO);
+    if (options.progress) live_.emplace(text, samples_too || stages_print_on_terminal(text, STDERR_FILENO));
 }
 
 std::function<void(const PipelineSample&)> RunOutputs::on_sample() {
@@ -62,13 +75,11 @@ void RunOutputs::take(const PipelineSample& sample) {
 }
 
 void RunOutputs::write_sample(const PipelineSample& sample) {
-    if (ndjson_error_ != 0) return;
-    const std::string line = ndjson_of(sample);
     try {
-        vmcow::sys::write_all(ndjson_.get(), std::as_bytes(std::span(line)), *options_.ndjson);
-    } catch (const std::system_error& error) {
-        // The pipeline goes on; the end says it.
-        ndjson_error_ = error.code().value();
+        ndjson_->write(ndjson_of(sample));
+    } catch (const std::system_error&) {
+        // The pipeline goes on; `finish` throws the failure.
+        ndjson_failure_ = std::current_exception();
     }
 }
 
@@ -88,11 +99,13 @@ void RunOutputs::finish(const PipelineReport& report) {
     if (json_) attempt([&] { json_->write(json_of(report)); });
     if (html_) attempt([&] { html_->write(html_of(report, history_.samples())); });
     attempt([&] {
-        if (ndjson_error_ != 0) vmcow::sys::throw_error(ndjson_error_, *options_.ndjson);
+        if (ndjson_failure_) std::rethrow_exception(ndjson_failure_);
+        if (ndjson_) ndjson_->finish();
     });
     const bool nothing_ran = report.refused && !report.stages.front().pid;
-    if (!options_.quiet && !nothing_ran) {
-        const std::string table = table_of(report);
+    if (!nothing_ran) {
+        std::string table = options_.quiet ? lines_without_table(report) : table_of(report);
+        if (live_ && !table.empty()) table.insert(0, live_->line_break());
         vmcow::sys::write_all(STDERR_FILENO, std::as_bytes(std::span(table)), "standard error");
     }
     if (failure) std::rethrow_exception(failure);

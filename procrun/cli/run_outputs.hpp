@@ -1,20 +1,22 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <optional>
 #include <string>
 
 #include "procrun/cli/html_report.hpp"
 #include "procrun/cli/live_display.hpp"
-#include "procrun/pipeline.hpp"
-#include "procrun/pipeline_sample.hpp"
-#include "vmcow/cli/output_file.hpp"
-#include "vmcow/sys/fd.hpp"
+#include "procrun/deadline.hpp"
+#include "procrun/observe/pipeline_sample.hpp"
+#include "procrun/pipeline/pipeline_report.hpp"
+#include "vmcow/cli/kit/output_file.hpp"
+#include "vmcow/cli/kit/stream_file.hpp"
 
 namespace procrun::cli {
 
-/// Where a run is to be reported, beside its exit status.
+/// Where the reports of a run go: paths, of which "-" is standard output, and what is printed.
 struct OutputOptions {
     std::optional<std::string> json;
     std::optional<std::string> ndjson;
@@ -24,20 +26,22 @@ struct OutputOptions {
     bool quiet = false;
 };
 
-/// All that is written of a run, while it goes on and at its end.
+/// Writes the reports of a run, while it goes on and at its end.
 class RunOutputs {
 public:
-    /// Finds out now what cannot be written. Throws: std::system_error -- with the path.
+    /// Checks now that all reports can be written.
+    /// Throws: std::system_error with the path -- it cannot be written.
     RunOutputs(const OutputOptions& options, const PipelineText& text);
 
-    /// For PipelineOptions: nothing when nobody wants samples.
+    /// PipelineOptions::on_sample; empty if no report wants samples.
     [[nodiscard]] std::function<void(const PipelineSample&)> on_sample();
+    /// PipelineOptions::sample_every.
     [[nodiscard]] std::chrono::nanoseconds sample_every() const;
 
-    /// A run has ended, and another one may follow: the terminal is as it was.
+    /// Takes the progress off the terminal. Call it when a run has ended; another one may follow.
     void run_ended();
-    /// Writes what is written at the end. Every file is tried: a full disk under one must not cost the others.
-    /// Throws: std::system_error -- the first failure, also one of --ndjson from before.
+    /// Writes the reports of the end. Tries every file, because a full disk under one must not cost the others.
+    /// Throws: std::system_error -- the first failure, also an earlier one of --ndjson.
     void finish(const PipelineReport& report);
 
 private:
@@ -47,8 +51,8 @@ private:
     OutputOptions options_;
     std::optional<vmcow::cli::OutputFile> json_;
     std::optional<vmcow::cli::OutputFile> html_;
-    vmcow::sys::UniqueFd ndjson_;
-    int ndjson_error_ = 0;
+    std::optional<vmcow::cli::StreamFile> ndjson_;
+    std::exception_ptr ndjson_failure_;
     std::optional<LiveDisplay> live_;
     Deadline next_live_ = Deadline::in({});
     Deadline next_line_ = Deadline::in({});

@@ -1,9 +1,9 @@
 #!/usr/bin/env php
 <?php
-// A peer of `vmcow compare` (vmcow/cli/peer_program.hpp): an array of PHP, which assignment shares and the first write
-// copies.
+// A peer of `vmcow compare` (vmcow/cli/compare/peer_program.hpp): an array of PHP, which assignment shares and the
+// first write copies.
 ini_set('memory_limit', '-1');
-// Or a collection of cycles might fall into what is measured; there are none.
+// A collection of cycles might fall into the measured time; there are no cycles.
 gc_disable();
 
 function seconds_since(int $begin): float { return (hrtime(true) - $begin) / 1e9; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A peer of `vmcow compare` (vmcow/cli/peer_program.hpp): a list of Python, of which each child gets a copy."""
+"""A peer of `vmcow compare` (vmcow/cli/compare/peer_program.hpp): a list of Python, of which each child gets a copy."""
 import array
 import gc
 import json

@@ -1,11 +1,11 @@
 <?php
 // arrays.php one|all passed|own
 //
-// A process builds an array and forks. The child changes one element of it, or all: of an array passed to a function,
-// which the caller still has, or of its own. Prints what PHP says the child's change took, in bytes.
+// A process builds an array and forks. The child changes one element or all, either of its own array or of an array that
+// a function gets while the caller still has it. Prints how many bytes the child's change took, as PHP counts them.
 
 const ELEMENTS = 1_000_000;
-const LOOK_SECONDS = 1;  // whoever watches has this long before the change and after it
+const LOOK_SECONDS = 1;  // the time that a watch has before and after the change
 
 function change(array $numbers, int $count): int {
     for ($i = 0; $i < $count; ++$i) {

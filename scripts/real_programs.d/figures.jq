@@ -1,4 +1,4 @@
-# What the tables say of a document of vmcow watch, and words that several have in common.
+# The figures that the printed tables take from a document of vmcow watch, and definitions that several programs share.
 
 def tenths: . * 10 | round / 10;
 def mebibytes: "\(. / 1048576 * 100 | round / 100) MiB";
@@ -24,7 +24,7 @@ def row:
     | [.title, $f.processes, $f.resident, $f.shared, $f.copied, $f.new, $f.changed,
        ratio($f.identical; $f.compared), ratio($f.compared * 4096; $f.changed)] | tabbed;
 
-# One for each figure that the program has itself.
+# One line for each figure that the program counts itself.
 def own_rows:
     .title as $title | .own_figures // [] | .[]
     | [$title, .name, .theirs_bytes, .ours_bytes, ratio(.ours_bytes - .theirs_bytes; .theirs_bytes), .note] | tabbed;

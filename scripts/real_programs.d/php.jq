@@ -1,5 +1,5 @@
-# The watch of arrays.php, with what PHP says itself beside what was counted of its child.
-# $used: how much more memory_get_usage() was after the change; $title and $note are the document's.
+# The watch of arrays.php, with PHP's own figures beside what was counted of its child.
+# $used: by how much memory_get_usage() grew in the change; $title and $note are the document's.
 include "figures";
 
 def private_bytes: .copied_bytes + .new_bytes;

@@ -4,7 +4,8 @@ workers 2
 threads 1, 1
 preload_app!
 
-# Both collect, so that objects are old by then and are not written to for growing old; compacting is what differs.
+# Both variants collect, so that their objects are old and are not written to for growing old; only one of them
+# compacts.
 before_fork do
   4.times { GC.start }
   GC.compact if ENV['COMPACT'] == 'yes'

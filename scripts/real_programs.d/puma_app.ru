@@ -1,5 +1,5 @@
-# A catalogue that is loaded before the workers are forked. What loading it needed and let go of lies between its objects:
-# the slots that requests take for theirs, which is a write to the page that the catalogue's objects lie in.
+# A catalogue that is loaded before the workers are forked. Loading leaves free slots between its objects. A request
+# takes such slots for its own objects, and so writes to pages that hold objects of the catalogue.
 
 ITEMS = 300_000
 OBJECTS_MADE = 2_000 # by each request

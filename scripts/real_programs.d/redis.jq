@@ -1,8 +1,8 @@
-# The watch of a Redis that saves, with what Redis says itself beside what was counted of its child.
-# $last: rdb_last_cow_size; $polls: [{time, size, age}], current_cow_size and current_cow_size_age as they were seen, when.
+# The watch of a Redis that saves, with Redis's own figures beside what was counted of its child.
+# $last: rdb_last_cow_size; $polls: [{time, size, age}], each current_cow_size and current_cow_size_age with its time.
 include "figures";
 
-# What Redis calls its copy-on-write: Private_Dirty in the child's smaps.
+# Redis's measure of copy-on-write: Private_Dirty in the child's smaps.
 def private_bytes: .copied_bytes + .new_bytes;
 
 # When Redis took each of its figures: one second before its age, which has whole seconds, went from 0 to 1.
@@ -23,7 +23,7 @@ def beside($reading; $looks):
               + "a second then.")};
 
 [.samples[] | select(.has_relative)] as $looks
-| ($polls | readings | map(select(.time > $looks[0].time))) as $readings  # nobody had looked before
+| ($polls | readings | map(select(.time > $looks[0].time))) as $readings  # before the first look there is nothing to compare
 | (($looks[-1] | private_bytes) - ($looks[-2] | private_bytes)) as $growth
 | .title = $title
 | .notes += [$note]

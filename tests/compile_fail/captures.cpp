@@ -1,5 +1,6 @@
-// expect: a pool calls a function or a lambda whose captures are trivially copyable, because they go to another process
-// as bytes: give it the rest as arguments
+// expect: what a lambda captures would go to another process as bytes, where references and pointers lead nowhere: give
+// it as arguments, or say by procrun::by_bytes(lambda) that bytes are all there is to it
+// names: Function<f(procrun::Pool&, std::string)::<lambda()>
 #include <string>
 
 #include "procrun/pool.hpp"

@@ -1,5 +1,7 @@
 // expect: an image (vmcow::Snapshot, vmcow::Arena) is taken as const T&, T&, T, std::span<const T> or std::span<T> of a
-// trivially copyable T that is no pointer
+// T that is plain bytes: trivially copyable, without pointers, references and views; a class that hides its members has
+// to vouch for itself (vmcow::kVouched)
+// names: Argument<1, std::vector<int>&, const vmcow::Snapshot&>
 #include <vector>
 
 #include "procrun/pool.hpp"

@@ -1,5 +1,7 @@
-// expect: the result of a pool call is void, trivially copyable (no pointer), std::string, vmcow::Snapshot, or a
-// std::vector, std::pair or std::tuple of these
+// expect: the result of a call is void or goes as bytes: it is of a plain type, std::string, a standard container,
+// pair, tuple, array, optional, variant, vmcow::Value, vmcow::Snapshot, or a struct of these; no pointer, reference or
+// view, and a class that hides its members has to vouch for itself (vmcow::kVouched)
+// names: ResultOfCall<std::basic_string_view<char>
 #include <string_view>
 
 #include "procrun/pool.hpp"

@@ -1,5 +1,7 @@
-// expect: an argument of a pool call is an image, or trivially copyable (no pointer), std::string, or a std::vector,
-// std::pair or std::tuple of these, and converts to the parameter's type
+// expect: an argument that is no image goes as bytes: it is of a plain type, std::string, a standard container, pair,
+// tuple, array, optional, variant, vmcow::Value, vmcow::Snapshot, or a struct of these; no pointer, reference or view,
+// and a class that hides its members has to vouch for itself (vmcow::kVouched)
+// names: ArgumentWith<1, const char*, const char (&)[5], const char*>
 #include "procrun/pool.hpp"
 
 int length(const char* text);

@@ -1,4 +1,4 @@
-// Block trees of several leaf sizes, with and without deduplication.
+// Engines of block trees with several leaf sizes, with and without deduplication.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ using vmcow::heap::block_map_table;
 using vmcow::heap::block_table;
 using vmcow::heap::BlockShape;
 
-/// What arrays do themselves is left to them, in the form that is asked for; for the rest a new one is built.
+/// Operations that block arrays have are called in the form that is asked for; any other operation builds a new array.
 template <class Self, class T, std::size_t kLeaf>
 class BlockElements {
 public:
@@ -54,12 +54,27 @@ public:
     [[nodiscard]] Self update(std::size_t index, const Change& change) && {
         return Self(std::move(array_).update(index, change));
     }
+    void set_in_place(std::size_t index, T value) { array_.set_in_place(index, value); }
+    void push_in_place(T value) { array_.push_back_in_place(value); }
+    void pop_in_place() { array_.pop_back_in_place(); }
+    template <class Change>
+    void update_in_place(std::size_t index, const Change& change) {
+        array_.update_in_place(index, change);
+    }
+    [[nodiscard]] Self insert(std::size_t index, T value) const {
+        require(index <= size());
+        return rebuilt([&](auto& all) { all.insert(place(all, index), value); });
+    }
+    [[nodiscard]] Self remove(std::size_t index) const {
+        require(index < size());
+        return rebuilt([&](auto& all) { all.erase(place(all, index)); });
+    }
     [[nodiscard]] Self take(std::size_t count) const& { return Self(array_).take(count); }
     [[nodiscard]] Self take(std::size_t count) && {
         while (array_.size() > count) array_ = std::move(array_).pop_back();
         return Self(std::move(array_));
     }
-    /// `more` may lie in this one, or be this one.
+    /// `more` may lie in this array, or be this array.
     template <class More>
     [[nodiscard]] Self with(const More& more) const& {
         return Self(array_).with(more);
@@ -110,16 +125,14 @@ struct BlockList : BlockElements<BlockList<kLeaf>, long, kLeaf> {
         const auto all = this->elements();
         return std::ranges::find(all, value) != all.end();
     }
-    [[nodiscard]] BlockList insert(std::size_t index, long value) const {
-        require(index <= this->size());
-        return this->rebuilt([&](auto& all) { all.insert(place(all, index), value); });
+    template <class Other>
+    [[nodiscard]] BlockList concat(const Other& other) const& {
+        return this->with(other);
     }
-    [[nodiscard]] BlockList remove(std::size_t index) const {
-        require(index < this->size());
-        return this->rebuilt([&](auto& all) { all.erase(place(all, index)); });
+    template <class Other>
+    [[nodiscard]] BlockList concat(const Other& other) && {
+        return std::move(*this).with(other);
     }
-    [[nodiscard]] BlockList concat(const BlockList& other) const& { return this->with(other); }
-    [[nodiscard]] BlockList concat(const BlockList& other) && { return std::move(*this).with(other); }
     [[nodiscard]] BlockSlice<kLeaf> slice(std::size_t first, std::size_t count) const {
         require(first <= this->size());
         return BlockSlice<kLeaf>(this->array()).drop(first).take(count);
@@ -129,6 +142,14 @@ template <std::size_t kLeaf>
 struct BlockSlice : BlockElements<BlockSlice<kLeaf>, long, kLeaf> {
     using BlockElements<BlockSlice<kLeaf>, long, kLeaf>::BlockElements;
     [[nodiscard]] BlockList<kLeaf> to_list() const { return BlockList<kLeaf>(this->array()); }
+    template <class Other>
+    [[nodiscard]] BlockSlice concat(const Other& other) const& {
+        return this->with(other);
+    }
+    template <class Other>
+    [[nodiscard]] BlockSlice concat(const Other& other) && {
+        return std::move(*this).with(other);
+    }
 };
 
 template <std::size_t kLeaf>
@@ -136,7 +157,7 @@ struct BlockText : BlockElements<BlockText<kLeaf>, char, kLeaf> {
     using BlockElements<BlockText<kLeaf>, char, kLeaf>::BlockElements;
     using Plain = PlainText<std::string>;
 
-    /// Not a view: the characters lie in several blocks.
+    /// Returns no view, because the characters lie in several blocks.
     [[nodiscard]] std::string view() const { return plain().text; }
     [[nodiscard]] Plain plain() const {
         const auto all = this->elements();
@@ -156,7 +177,7 @@ struct BlockText : BlockElements<BlockText<kLeaf>, char, kLeaf> {
     }
 };
 
-/// Leaves that hold an entry at least.
+/// Leaves that hold at least one entry.
 template <std::size_t kLeaf>
 constexpr BlockShape kMapShape{.leaf_bytes = std::max<std::size_t>(kLeaf, 32)};
 
@@ -181,9 +202,15 @@ struct BlockMap {
     [[nodiscard]] BlockMap update(long key, const Change& change) && {
         return {std::move(map).update(key, change)};
     }
+    void set_in_place(long key, long value) { map.set_in_place(key, value); }
+    void remove_in_place(long key) { map.erase_in_place(key); }
+    template <class Change>
+    void update_in_place(long key, const Change& change) {
+        map.update_in_place(key, change);
+    }
 };
 
-/// With each value the number that tells when its key came.
+/// Keeps with each value the number that tells when its key came.
 template <std::size_t kLeaf>
 struct BlockOrdered {
     struct Numbered {
@@ -226,6 +253,8 @@ struct BlockSet {
     [[nodiscard]] BlockSet insert(long value) && { return {std::move(map).insert(value, 1)}; }
     [[nodiscard]] BlockSet remove(long value) const& { return {map.erase(value)}; }
     [[nodiscard]] BlockSet remove(long value) && { return {std::move(map).erase(value)}; }
+    void insert_in_place(long value) { map.insert_in_place(value, 1); }
+    void remove_in_place(long value) { map.erase_in_place(value); }
     [[nodiscard]] BlockSet unite(const BlockSet& other) const& { return BlockSet(*this).unite(other); }
     [[nodiscard]] BlockSet unite(const BlockSet& other) && {
         for (const long each : other.values()) map = std::move(map).insert(each, 1);
@@ -262,7 +291,7 @@ struct BlockTrees {
     using Set = BlockSet<kLeaf>;
 };
 
-/// After every call, equal blocks of what it has changed become one.
+/// After each call, equal blocks of the changed document become one block.
 template <std::size_t kLeaf>
 class DeduplicatingMachine : public PlainMachine<BlockTrees<kLeaf>> {
     using Plain = PlainMachine<BlockTrees<kLeaf>>;

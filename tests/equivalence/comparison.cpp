@@ -14,7 +14,7 @@
 namespace equivalence {
 namespace {
 
-/// How often what is done; the first is what others are shrunk to.
+/// The verbs as often as they shall occur. Programs shrink towards the first verb.
 constexpr std::array kVerbsByWeight{Verb::change,     Verb::change,     Verb::change,      Verb::share,
                                     Verb::share,      Verb::move,       Verb::renew,       Verb::look,
                                     Verb::call,       Verb::apply,      Verb::apply,       Verb::apply_last_use,
@@ -28,14 +28,14 @@ rc::Gen<T> up_to(T most) {
 
 rc::Gen<Op> any_op() {
     return rc::gen::map(
-        rc::gen::tuple(up_to(kActions), up_to(4), up_to<std::uint32_t>(1000), rc::gen::inRange(-9, 300)),
+        rc::gen::tuple(up_to(kActions), up_to(2 * kForms), up_to<std::uint32_t>(1000), rc::gen::inRange(-9, 300)),
         [](const std::tuple<int, int, std::uint32_t, int>& parts) {
             const auto [action, which, at, number] = parts;
-            return Op{static_cast<Action>(action), static_cast<std::uint8_t>(which % 2),
-                      which < 2 ? Form::moved : Form::kept, at, number};
+            return Op{static_cast<Action>(action), static_cast<std::uint8_t>(which % 2), static_cast<Form>(which / 2),
+                      at, number};
         });
 }
-/// The size says how many there are at most; what is in them has a size of its own.
+/// `most` limits the number of elements; the size of the elements themselves is fixed.
 template <class Container, class T>
 rc::Gen<Container> some(int most, rc::Gen<T> each) {
     return rc::gen::resize(most, rc::gen::container<Container>(rc::gen::resize(100, std::move(each))));
@@ -52,7 +52,7 @@ rc::Gen<Step> any_step() {
 
 using Clock = std::chrono::steady_clock;
 
-/// `work`, and the seconds it took added to `seconds`.
+/// Returns the result of `work`, and adds the seconds that it took to `seconds`.
 template <class Work>
 auto timed(double& seconds, const Work& work) {
     const auto started = Clock::now();
@@ -97,7 +97,7 @@ Comparison compare(Engine& reference, const Engines& engines, int programs, std:
     const auto programs_of_steps = some<Program>(14, any_step());
     const auto run_one = [&] {
         const Program program = *programs_of_steps;
-        // From the first mismatch on it is shrunk: that is no program of its own.
+        // The runs after the first mismatch shrink that program, and are not counted.
         Comparison ignored = done;
         Comparison& counted = done.mismatch ? ignored : done;
         ++counted.programs;
@@ -120,7 +120,7 @@ Comparison compare(Engine& reference, const Engines& engines, int programs, std:
     rc::detail::TestParams params;
     params.seed = seed;
     params.maxSuccess = programs;
-    // One that prints nothing: what the caller has to know is in `done`.
+    // This listener prints nothing: `done` has what the caller needs.
     rc::detail::TestListenerAdapter listener;
     const std::unordered_map<std::string, rc::detail::Reproduce> nothing_to_reproduce;
     static_cast<void>(

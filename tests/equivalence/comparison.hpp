@@ -9,10 +9,10 @@
 
 namespace equivalence {
 
-/// Where an engine sees something else than the reference does; empty where it does not.
+/// Where an engine sees something else than the reference; empty when both see the same.
 [[nodiscard]] std::string mismatch(Engine& reference, Engine& engine, const Program& program);
 
-/// What came of running programs on several engines.
+/// The results of programs on several engines.
 struct Comparison {
     struct Tally {
         std::string engine;
@@ -22,18 +22,18 @@ struct Comparison {
     struct Mismatch {
         std::string engine;
         std::string where;
-        Program program;  ///< as short as it can be made
+        Program program;  ///< shrunk to its shortest form
     };
 
     std::uint64_t programs = 0;
-    std::vector<Tally> tallies;  ///< the reference is the first
+    std::vector<Tally> tallies;  ///< the first is the reference
     std::optional<Mismatch> mismatch;
 
-    /// One line, and the program; empty where there is no mismatch.
+    /// One line and the program, or an empty text when there is no mismatch.
     [[nodiscard]] std::string describe() const;
 };
 
-/// Runs random programs, until one of them is run otherwise than by the reference; that one is then shrunk.
+/// Runs random programs until an engine disagrees with the reference; that program is then shrunk.
 [[nodiscard]] Comparison compare(Engine& reference, const Engines& engines, int programs, std::uint64_t seed);
 
 }  // namespace equivalence

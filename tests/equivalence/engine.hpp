@@ -9,7 +9,7 @@
 
 namespace equivalence {
 
-/// Something that runs programs: what it holds documents in, and how it calls functions.
+/// Runs programs: an engine decides how documents are held and how functions are called.
 class Engine {
 public:
     explicit Engine(std::string name) : name_(std::move(name)) {}
@@ -18,7 +18,7 @@ public:
     virtual ~Engine() = default;
 
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
-    /// Throws: what the engine cannot do, as std::runtime_error.
+    /// Throws: std::runtime_error -- what the engine cannot do.
     [[nodiscard]] virtual Trace run(const Program& program) = 0;
 
 private:
@@ -26,7 +26,7 @@ private:
 };
 using Engines = std::vector<std::unique_ptr<Engine>>;
 
-/// Deep copies: what the others must agree with.
+/// The engine of deep copies, with which the others must agree.
 [[nodiscard]] std::unique_ptr<Engine> reference_engine();
 /// The reference with a fault: variables that share see each other's changes.
 [[nodiscard]] std::unique_ptr<Engine> broken_engine();

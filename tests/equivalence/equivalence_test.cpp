@@ -1,4 +1,4 @@
-// Random programs are run alike by deep copies, by what shares in the heap, by values and by function processes.
+// Random programs run alike on deep copies, on structures that share in the heap, on values and in function processes.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "tests/equivalence/comparison.hpp"
-#include "tests/pools.hpp"
-#include "tests/warm_page_store.hpp"
+#include "tests/support/pools.hpp"
+#include "tests/support/warm_page_store.hpp"
 
 namespace {
 
@@ -24,7 +24,7 @@ constexpr int kPrograms = 250;
 constexpr int kPrograms = 5000;
 #endif
 
-/// A quarter of the programs, so that tests that run beside each other finish sooner.
+/// Each parameter runs a quarter of the programs, so that tests that run in parallel finish sooner.
 class EquivalenceTest : public testing::TestWithParam<int> {};
 
 TEST_P(EquivalenceTest, EveryEngineDoesWhatDeepCopiesDo) {
@@ -48,7 +48,7 @@ TEST(EquivalenceHarnessTest, AWrongEngineIsFoundAndItsProgramIsShrunk) {
     EXPECT_EQ(done.mismatch->engine, "broken");
     EXPECT_LT(done.tallies[1].passed, done.programs);
     EXPECT_EQ(done.tallies[0].passed, done.programs);
-    // A share, and a change that is seen through the other name.
+    // The shortest such program is a share and a change that is seen through the other name.
     const Program& program = done.mismatch->program;
     ASSERT_EQ(program.size(), 2U) << done.describe();
     EXPECT_EQ(program[0].verb, Verb::share);
@@ -58,7 +58,7 @@ TEST(EquivalenceHarnessTest, AWrongEngineIsFoundAndItsProgramIsShrunk) {
     EXPECT_NE(done.describe().find("Verb::share"), std::string::npos);
 }
 
-// What a failure prints is this, between the braces.
+// A failure prints the program between the braces.
 TEST(EquivalenceHarnessTest, AProgramIsPrintedAsItIsPasted) {
     const Program program{
         {Verb::change, 0, 0, {{Action::push, 1, Form::kept, 3, -5}, {Action::text_concat_self, 0, Form::moved, 0, 0}}},

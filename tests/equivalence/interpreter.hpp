@@ -10,7 +10,7 @@
 
 namespace equivalence {
 
-/// A call that goes on while its program does.
+/// The kind of a call that is under way while its program goes on.
 enum class Started { look, call, apply };
 
 /// Runs a program over variables of `Machine::Variable`, which `machine` knows how to change, read and pass on.
@@ -26,7 +26,7 @@ public:
     [[nodiscard]] Trace run(const Program& program) {
         for (const Step& step : program) {
             do_step(step, variables_[step.to % kVariables], variables_[step.from % kVariables]);
-            // Not always: looking at a value changes in which state it is.
+            // Only sometimes, because looking at a value changes its state.
             if (step.from % 2 == 0) trace_.push_back(machine_.read(variables_[step.to % kVariables]));
         }
         while (!pending_.empty()) collect(0, variables_[0]);
@@ -101,8 +101,8 @@ private:
     Trace trace_;
 };
 
-/// Variables that hold documents themselves; calls are calls. What is started is done when it is collected, on what it
-/// was given.
+/// Variables are documents, and calls are plain calls. A started call runs when it is collected, on the arguments that
+/// it was given at its start.
 template <class F>
 class PlainMachine {
 public:
@@ -137,7 +137,7 @@ public:
     }
 };
 
-/// An engine that makes a machine for each program.
+/// An engine that makes a new machine for each program.
 template <class Machine>
 class MachineEngine : public Engine {
 public:

@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,7 @@
 
 namespace equivalence {
 
-/// The object of a program's variable, of the structures of one family.
+/// The document of a program's variable, made of the structures of one family.
 template <class F>
 struct Document {
     using Family = F;
@@ -27,7 +28,7 @@ struct Document {
     typename F::Set sets[2];
 };
 
-// What is in them, in an order that does not depend on how they are made.
+// The content of structures, in an order that does not depend on how they are made.
 
 template <class Elements>
 void flatten_elements(const Elements& elements, Trace& into) {
@@ -42,7 +43,7 @@ void flatten_entries(const Entries& entries, bool sorted, Trace& into) {
     into.push_back(static_cast<long>(all.size()));
     for (const auto& [key, value] : all) into.insert(into.end(), {key, value});
 }
-/// The entries of an ordered map, or a row of them that it makes.
+/// The entries of an ordered map, or a row that it makes of them.
 template <class Ordered>
 decltype(auto) in_order(const Ordered& ordered) {
     if constexpr (requires { ordered.sorted(); }) {
@@ -74,7 +75,7 @@ Trace flatten(const Document<F>& document) {
     }
     return flat;
 }
-/// A number for all of it.
+/// One number for the whole content.
 template <class F>
 long digest(const Document<F>& document) {
     std::uint64_t sum = 14'695'981'039'346'656'037U;
@@ -82,7 +83,35 @@ long digest(const Document<F>& document) {
     return static_cast<long>(sum);
 }
 
-/// Does operations to a document, and notes what it sees.
+/// Whether a list and a slice hold equal elements. Uses their own operators from both sides, where they exist.
+template <class A, class B>
+bool are_equal(const A& a, const B& b) {
+    if constexpr (requires { a == b; }) {
+        return a == b && b == a && !(a != b);
+    } else {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end());
+    }
+}
+template <class A, class B>
+bool is_less(const A& a, const B& b) {
+    if constexpr (requires { a < b; }) {
+        return a < b && b > a && (a <=> b) < 0;
+    } else {
+        return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+    }
+}
+
+/// Two forms of an operation for `Operator::become`: the value form, and the in-place form, which returns whether it
+/// exists. The structures of vmcow/heap have every in-place form.
+#define EQUIVALENCE_FORMS(operation, ...)                                                                \
+    [&](auto&& x) { return std::forward<decltype(x)>(x).operation(__VA_ARGS__); }, [&](auto& x) {        \
+        constexpr bool kHas = requires { x.operation##_in_place(__VA_ARGS__); };                         \
+        static_assert(kHas || !requires { typename std::remove_cvref_t<decltype(x)>::allocator_type; }); \
+        if constexpr (kHas) x.operation##_in_place(__VA_ARGS__);                                         \
+        return kHas;                                                                                     \
+    }
+
+/// Does operations to a document, and records what they show.
 template <class F>
 class Operator {
 public:
@@ -112,7 +141,7 @@ private:
     void run_one(const Op& op) {
         try {
             op_ = op;
-            if (op.action <= Action::list_from_other) {
+            if (op.action <= Action::concat_slice) {
                 on_list(document_.lists[op.which % 2], document_.lists[1 - op.which % 2]);
             } else if (op.action <= Action::slice_to_list) {
                 on_slice(document_.slice, document_.lists[op.which % 2]);
@@ -130,18 +159,19 @@ private:
         }
     }
 
-    /// `operand` becomes `change(operand)`, which gets it in the form that the operation says.
-    template <class Operand, class Change>
-    void become(Operand& operand, const Change& change) {
-        if (op_.form == Form::moved) {
-            operand = change(std::move(operand));
-        } else {
+    /// Sets `operand` to `change(operand)`, which gets it as the form of the operation says, or lets `in_place` change
+    /// it.
+    template <class Operand, class Change, class InPlace>
+    void become(Operand& operand, const Change& change, const InPlace& in_place) {
+        if (op_.form == Form::kept) {
             Operand made = change(std::as_const(operand));
             operand = std::move(made);
+        } else if (op_.form == Form::moved || !in_place(operand)) {
+            operand = change(std::move(operand));
         }
         trace_.push_back(static_cast<long>(operand.size()));
     }
-    /// An index that is mostly one.
+    /// An index that lies outside in few cases.
     [[nodiscard]] std::size_t index(std::size_t size) const { return op_.at % (size + 2); }
     void note(long seen) { trace_.push_back(seen); }
 
@@ -152,36 +182,44 @@ private:
         const std::size_t at = index(list.size());
         switch (op_.action) {
             case Action::push:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).push(op_.number); });
+                return become(list, EQUIVALENCE_FORMS(push, op_.number));
             case Action::fill:
                 for (std::uint32_t i = 0; i < op_.at % 700 && list.size() < kMostElements; ++i) {
                     list = std::move(list).push(static_cast<long>(i % 5) + op_.number);
                 }
                 return note(static_cast<long>(list.size()));
             case Action::pop:
-                return become(list, [](auto&& x) { return std::forward<decltype(x)>(x).pop(); });
+                return become(list, EQUIVALENCE_FORMS(pop));
             case Action::insert:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).insert(at, op_.number); });
+                return become(list, EQUIVALENCE_FORMS(insert, at, op_.number));
             case Action::remove:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).remove(at); });
+                return become(list, EQUIVALENCE_FORMS(remove, at));
             case Action::set:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).set(at, op_.number); });
+                return become(list, EQUIVALENCE_FORMS(set, at, op_.number));
             case Action::update:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).update(at, add); });
+                return become(list, EQUIVALENCE_FORMS(update, at, add));
             case Action::reverse:
-                return become(list, [](auto&& x) { return std::forward<decltype(x)>(x).reverse(); });
+                return become(list, EQUIVALENCE_FORMS(reverse));
             case Action::sort:
-                return become(list, [](auto&& x) { return std::forward<decltype(x)>(x).sort(); });
+                return become(list, EQUIVALENCE_FORMS(sort));
             case Action::concat_self:
                 if (list.size() > kMostElements) return;
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).concat(list); });
+                return become(list, EQUIVALENCE_FORMS(concat, list));
             case Action::concat_other:
                 if (list.size() + other.size() > kMostElements) return;
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).concat(other); });
+                return become(list, EQUIVALENCE_FORMS(concat, other));
+            case Action::concat_slice:
+                if (list.size() + document_.slice.size() > kMostElements) return;
+                return become(list, EQUIVALENCE_FORMS(concat, document_.slice));
+            case Action::list_moved:
+                other = std::move(list);
+                note(static_cast<long>(list.size()));
+                // A moved-from list can be used again.
+                return become(list, EQUIVALENCE_FORMS(push, op_.number));
             case Action::take:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).take(at); });
+                return become(list, EQUIVALENCE_FORMS(take, at));
             case Action::drop:
-                return become(list, [&](auto&& x) { return std::forward<decltype(x)>(x).drop(at); });
+                return become(list, EQUIVALENCE_FORMS(drop, at));
             case Action::read:
                 note(list.contains(static_cast<long>(op_.number)) ? 1 : 0);
                 note(list.at(at));
@@ -200,28 +238,48 @@ private:
     }
     template <class Slice, class List>
     void on_slice(Slice& slice, List& list) {
+        const auto add = [by = op_.number](long& element) { element += by; };
         const std::size_t at = index(slice.size());
         switch (op_.action) {
             case Action::slice: {
                 const std::size_t first = index(list.size());
                 const auto count = static_cast<std::size_t>(std::abs(op_.number)) % 300;
-                slice = op_.form == Form::moved ? std::exchange(list, List{}).slice(first, count)
-                                                : std::as_const(list).slice(first, count);
+                slice = op_.form != Form::kept ? std::exchange(list, List{}).slice(first, count)
+                                               : std::as_const(list).slice(first, count);
                 return note(static_cast<long>(slice.size()));
             }
             case Action::slice_set:
-                return become(slice, [&](auto&& x) { return std::forward<decltype(x)>(x).set(at, op_.number); });
+                return become(slice, EQUIVALENCE_FORMS(set, at, op_.number));
+            case Action::slice_update:
+                return become(slice, EQUIVALENCE_FORMS(update, at, add));
+            case Action::slice_push:
+                return become(slice, EQUIVALENCE_FORMS(push, op_.number));
+            case Action::slice_pop:
+                return become(slice, EQUIVALENCE_FORMS(pop));
+            case Action::slice_insert:
+                return become(slice, EQUIVALENCE_FORMS(insert, at, op_.number));
+            case Action::slice_remove:
+                return become(slice, EQUIVALENCE_FORMS(remove, at));
+            case Action::slice_concat:
+                if (list.size() + slice.size() > kMostElements) return;
+                return become(slice, EQUIVALENCE_FORMS(concat, list));
+            case Action::slice_concat_self:
+                if (slice.size() > kMostElements) return;
+                return become(slice, EQUIVALENCE_FORMS(concat, slice));
+            case Action::slice_compare:
+                note(are_equal(slice, list) ? 1 : 0);
+                return note(is_less(slice, list) ? 1 : 0);
             case Action::slice_reverse:
-                return become(slice, [](auto&& x) { return std::forward<decltype(x)>(x).reverse(); });
+                return become(slice, EQUIVALENCE_FORMS(reverse));
             case Action::slice_sort:
-                return become(slice, [](auto&& x) { return std::forward<decltype(x)>(x).sort(); });
+                return become(slice, EQUIVALENCE_FORMS(sort));
             case Action::slice_cut:
                 if (op_.number % 2 == 0) {
-                    return become(slice, [&](auto&& x) { return std::forward<decltype(x)>(x).take(at); });
+                    return become(slice, EQUIVALENCE_FORMS(take, at));
                 }
-                return become(slice, [&](auto&& x) { return std::forward<decltype(x)>(x).drop(at); });
+                return become(slice, EQUIVALENCE_FORMS(drop, at));
             default:
-                if (op_.form == Form::moved) {
+                if (op_.form != Form::kept) {
                     list = std::exchange(slice, Slice{}).to_list();
                 } else {
                     list = std::as_const(slice).to_list();
@@ -238,18 +296,16 @@ private:
         switch (op_.action) {
             case Action::text_concat:
                 if (text.size() > kMostElements) return;
-                return become(text, [&](auto&& x) { return std::forward<decltype(x)>(x).concat(word); });
+                return become(text, EQUIVALENCE_FORMS(concat, word));
             case Action::text_concat_self:
                 if (text.size() > kMostElements) return;
-                return become(text, [&](auto&& x) { return std::forward<decltype(x)>(x).concat(text.view()); });
+                return become(text, EQUIVALENCE_FORMS(concat, text.view()));
             case Action::text_substring:
-                return become(text, [&](auto&& x) { return std::forward<decltype(x)>(x).substring(at, count); });
+                return become(text, EQUIVALENCE_FORMS(substring, at, count));
             case Action::text_trim:
-                return become(text, [](auto&& x) { return std::forward<decltype(x)>(x).trim(); });
+                return become(text, EQUIVALENCE_FORMS(trim));
             case Action::text_set:
-                return become(text, [&](auto&& x) {
-                    return std::forward<decltype(x)>(x).set(at, static_cast<char>('a' + count % 26));
-                });
+                return become(text, EQUIVALENCE_FORMS(set, at, static_cast<char>('a' + count % 26)));
             case Action::text_find:
                 return note(static_cast<long>(text.find(word.substr(0, 2), at).value_or(999'999)));
             default: {
@@ -286,12 +342,12 @@ private:
         switch (op_.action) {
             case Action::map_set:
             case Action::ordered_set:
-                return become(map, [&](auto&& x) { return std::forward<decltype(x)>(x).set(key, op_.number); });
+                return become(map, EQUIVALENCE_FORMS(set, key, op_.number));
             case Action::map_remove:
             case Action::ordered_remove:
-                return become(map, [&](auto&& x) { return std::forward<decltype(x)>(x).remove(key); });
+                return become(map, EQUIVALENCE_FORMS(remove, key));
             default:
-                return become(map, [&](auto&& x) { return std::forward<decltype(x)>(x).update(key, add); });
+                return become(map, EQUIVALENCE_FORMS(update, key, add));
         }
     }
     template <class Set>
@@ -300,15 +356,15 @@ private:
         note(set.contains(value) ? 1 : 0);
         switch (op_.action) {
             case Action::set_insert:
-                return become(set, [&](auto&& x) { return std::forward<decltype(x)>(x).insert(value); });
+                return become(set, EQUIVALENCE_FORMS(insert, value));
             case Action::set_remove:
-                return become(set, [&](auto&& x) { return std::forward<decltype(x)>(x).remove(value); });
+                return become(set, EQUIVALENCE_FORMS(remove, value));
             case Action::set_unite:
-                return become(set, [&](auto&& x) { return std::forward<decltype(x)>(x).unite(other); });
+                return become(set, EQUIVALENCE_FORMS(unite, other));
             case Action::set_intersect:
-                return become(set, [&](auto&& x) { return std::forward<decltype(x)>(x).intersect(other); });
+                return become(set, EQUIVALENCE_FORMS(intersect, other));
             case Action::set_subtract:
-                return become(set, [&](auto&& x) { return std::forward<decltype(x)>(x).subtract(other); });
+                return become(set, EQUIVALENCE_FORMS(subtract, other));
             default: {
                 const Set& from = other;
                 set = from;
@@ -321,7 +377,7 @@ private:
     Op op_{};
 };
 
-/// The functions that are called, in this process and in others.
+/// The functions that programs call, in this process and in others.
 template <class F>
 Trace look_at(const Document<F>& document) {
     return flatten(document);
@@ -333,5 +389,7 @@ Trace change(Document<F>& document, const Ops& ops) {
     seen.push_back(digest(document));
     return seen;
 }
+
+#undef EQUIVALENCE_FORMS
 
 }  // namespace equivalence

@@ -1,4 +1,4 @@
-// Deep copies: nothing is shared, so nothing can be shared wrongly.
+// The engine of deep copies: nothing is shared, so that nothing can be shared wrongly.
 #include <map>
 #include <memory>
 #include <set>
@@ -21,7 +21,7 @@ struct Deep {
     using Set = PlainSet<std::set<long>>;
 };
 
-/// `share` makes two names of one document.
+/// A faulty machine: `share` makes two names of one document.
 class Aliasing : public PlainMachine<Deep> {
     using Plain = PlainMachine<Deep>;
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <utility>
 
-// The structures of vmcow/heap written once more, over ordinary containers and as simply as can be: each operation
-// makes a copy, changes that and returns it. With containers of the standard library and with those that lie in values.
+// The structures of vmcow/heap over ordinary containers, as simple as can be: each operation copies, changes the copy
+// and returns it. The containers are those of the standard library, or those that lie in values.
 
 namespace equivalence {
 
@@ -21,7 +21,7 @@ template <class V>
     return vector.begin() + static_cast<typename V::difference_type>(index);
 }
 
-/// What list and slice have in common. `Self` is made of a Vector.
+/// What list and slice have in common. `Self` is constructed from a Vector.
 template <class Self, class Vector>
 struct PlainElements {
     Vector elements;
@@ -38,6 +38,36 @@ struct PlainElements {
     [[nodiscard]] Self set(std::size_t index, long value) const {
         require(index < size());
         return changed([&](Vector& all) { all[index] = value; });
+    }
+    [[nodiscard]] Self push(long value) const& {
+        return changed([&](Vector& all) { all.push_back(value); });
+    }
+    /// Changes in place, because a copy for each of many pushes would take too long.
+    [[nodiscard]] Self push(long value) && {
+        elements.push_back(value);
+        return std::move(static_cast<Self&>(*this));
+    }
+    [[nodiscard]] Self pop() const {
+        require(size() != 0);
+        return changed([](Vector& all) { all.pop_back(); });
+    }
+    [[nodiscard]] Self insert(std::size_t index, long value) const {
+        require(index <= size());
+        return changed([&](Vector& all) { all.insert(place(all, index), value); });
+    }
+    [[nodiscard]] Self remove(std::size_t index) const {
+        require(index < size());
+        return changed([&](Vector& all) { all.erase(place(all, index)); });
+    }
+    template <class Change>
+    [[nodiscard]] Self update(std::size_t index, const Change& change) const {
+        require(index < size());
+        return changed([&](Vector& all) { change(all[index]); });
+    }
+    template <class Other>
+    [[nodiscard]] Self concat(const Other& other) const {
+        const Vector more = other.elements;
+        return changed([&](Vector& all) { all.insert(all.end(), more.begin(), more.end()); });
     }
     [[nodiscard]] Self reverse() const {
         return changed([](Vector& all) { std::reverse(all.begin(), all.end()); });
@@ -71,35 +101,6 @@ struct PlainList : PlainElements<PlainList<Vector>, Vector> {
     [[nodiscard]] long last() const { return at(this->size() - 1); }
     [[nodiscard]] bool contains(long value) const {
         return std::find(this->begin(), this->end(), value) != this->end();
-    }
-    [[nodiscard]] PlainList push(long value) const& {
-        return this->changed([&](Vector& all) { all.push_back(value); });
-    }
-    /// Not a copy for each: many are pushed.
-    [[nodiscard]] PlainList push(long value) && {
-        this->elements.push_back(value);
-        return std::move(*this);
-    }
-    [[nodiscard]] PlainList pop() const {
-        require(this->size() != 0);
-        return this->changed([](Vector& all) { all.pop_back(); });
-    }
-    [[nodiscard]] PlainList insert(std::size_t index, long value) const {
-        require(index <= this->size());
-        return this->changed([&](Vector& all) { all.insert(place(all, index), value); });
-    }
-    [[nodiscard]] PlainList remove(std::size_t index) const {
-        require(index < this->size());
-        return this->changed([&](Vector& all) { all.erase(place(all, index)); });
-    }
-    template <class Change>
-    [[nodiscard]] PlainList update(std::size_t index, const Change& change) const {
-        require(index < this->size());
-        return this->changed([&](Vector& all) { change(all[index]); });
-    }
-    [[nodiscard]] PlainList concat(const PlainList& other) const {
-        const Vector more = other.elements;
-        return this->changed([&](Vector& all) { all.insert(all.end(), more.begin(), more.end()); });
     }
     [[nodiscard]] PlainSlice<Vector> slice(std::size_t first, std::size_t count) const {
         require(first <= this->size());

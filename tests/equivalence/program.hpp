@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-// Random programs that every engine must run alike: what they consist of. See tests/README.md.
+// The parts of random programs that every engine must run alike. See tests/README.md.
 
 namespace equivalence {
 
-/// What is done to a document, the object that a program's variables hold: two lists, a slice, two strings, two maps,
-/// an ordered map and two sets.
+/// The operations on a document. A document is the object of a program's variable: two lists, a slice, two strings, two
+/// maps, an ordered map and two sets.
 enum class Action : std::uint8_t {
     push,
     fill,
@@ -29,8 +29,18 @@ enum class Action : std::uint8_t {
     read,
     iterate,
     list_from_other,
+    list_moved,
+    concat_slice,
     slice,
     slice_set,
+    slice_update,
+    slice_push,
+    slice_pop,
+    slice_insert,
+    slice_remove,
+    slice_concat,
+    slice_concat_self,
+    slice_compare,
     slice_reverse,
     slice_sort,
     slice_cut,
@@ -60,14 +70,16 @@ enum class Action : std::uint8_t {
 };
 inline constexpr int kActions = static_cast<int>(Action::call) + 1;
 
-/// How the operand is passed: as an lvalue, which stays as it is and is then assigned, or as an rvalue.
-enum class Form : std::uint8_t { moved, kept };
+/// How the operand is passed: as an rvalue; as an lvalue, which stays as it is and is then assigned; or changed in
+/// place, where its family has such an operation.
+enum class Form : std::uint8_t { moved, kept, in_place };
+inline constexpr int kForms = static_cast<int>(Form::in_place) + 1;
 
 struct Op {
     Action action = Action::push;
-    std::uint8_t which = 0;  ///< of two: which list, string, map or set
+    std::uint8_t which = 0;  ///< which of two lists, strings, maps or sets
     Form form = Form::moved;
-    std::uint32_t at = 0;  ///< an index, a key or a count: what the action makes of it
+    std::uint32_t at = 0;  ///< an index, a key or a count, as the action needs it
     std::int32_t number = 0;
 
     bool operator==(const Op&) const = default;
@@ -76,19 +88,19 @@ using Ops = std::vector<Op>;
 
 /// What a program does to its variables.
 enum class Verb : std::uint8_t {
-    change,          ///< the operations, in place
+    change,          ///< does the operations in place
     share,           ///< `to` becomes a copy of `from`
-    move,            ///< `to` becomes `from`, which is empty then
-    renew,           ///< `to` is empty then
+    move,            ///< `to` becomes `from`, and `from` becomes empty
+    renew,           ///< `to` becomes empty
     look,            ///< a function reads `to`
-    call,            ///< a function does the operations to `to`, which it has by value
-    apply,           ///< `to` becomes what a function makes of `from`, which stays
-    apply_last_use,  ///< `to` becomes what a function makes of it
-    start_look,      ///< these four go on while the program does; on the variable as it is now
+    call,            ///< a function gets `to` by value and does the operations to it
+    apply,           ///< `to` becomes the result of a function of `from`, and `from` stays
+    apply_last_use,  ///< `to` becomes the result of a function that `to` is moved to
+    start_look,      ///< the four started calls run beside the program, on the variable's value at the start
     start_call,
     start_apply,
     start_apply_last_use,
-    collect,  ///< waits for one of them, the oldest but `from`; what an apply has made becomes `to`
+    collect,  ///< waits for a started call, number `from` from the oldest; the result of an apply becomes `to`
 };
 inline constexpr int kVerbs = static_cast<int>(Verb::collect) + 1;
 
@@ -104,10 +116,10 @@ struct Step {
 };
 using Program = std::vector<Step>;
 
-/// What a program has seen: sizes, elements, refusals, in the order in which it saw them.
+/// What a program has seen, in order: sizes, elements and refusals.
 using Trace = std::vector<long>;
 
-/// As C++, to be pasted into a test.
+/// Prints the program as C++, to be pasted into a test.
 [[nodiscard]] std::string to_cpp(const Program& program);
 
 }  // namespace equivalence

@@ -1,4 +1,4 @@
-// Documents in values: within this process, and with function processes for every call.
+// Engines that hold documents in values, within this process and with a function process for every call.
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -11,6 +11,12 @@
 #include "vmcow/containers.hpp"
 #include "vmcow/value.hpp"
 
+// A base hides the members of these types. Each holds one container, which lies in the image where the object lies.
+template <class Vector>
+inline constexpr bool vmcow::kVouched<equivalence::PlainList<Vector>> = true;
+template <class Vector>
+inline constexpr bool vmcow::kVouched<equivalence::PlainSlice<Vector>> = true;
+
 namespace equivalence {
 namespace {
 
@@ -18,7 +24,7 @@ using procrun::CallFuture;
 using procrun::Pool;
 using vmcow::Value;
 
-/// Documents of containers, which the kernel's pages alone share.
+/// Documents of containers, which share whole pages of the kernel and nothing else.
 struct Pages {
     using Entries = vmcow::vector<std::pair<long, long>>;
 
@@ -29,17 +35,17 @@ struct Pages {
     using Ordered = PlainOrdered<Entries>;
     using Set = PlainSet<vmcow::set<long>>;
 };
-/// Documents whose structures share within the image, besides.
+/// Documents whose structures also share within the image.
 using Both = Whole<vmcow::heap::Options{}, vmcow::allocator>;
 
-/// Some of each.
+/// Some structures of each kind.
 struct Mixed : Both {
     using Text = Pages::Text;
     using Map = Pages::Map;
     using Set = Pages::Set;
 };
 
-/// Variables are values; calls are calls.
+/// Variables are values, and calls are plain calls.
 template <class F>
 class ValueMachine {
 public:
@@ -76,7 +82,7 @@ public:
     }
 };
 
-/// The same, but what is called runs in the pool's workers, and what is started goes on there.
+/// Like ValueMachine, but functions run in the workers of a pool, and started calls run there beside the program.
 template <class F>
 class PoolMachine : public ValueMachine<F> {
 public:

@@ -1,4 +1,4 @@
-// verify_equivalence [--programs N] [--seed S]: what scripts/verify_equivalence runs.
+// verify_equivalence [--programs N] [--seed S]: the program that scripts/verify_equivalence runs.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
@@ -10,7 +10,7 @@
 
 #include "procrun/pool.hpp"
 #include "tests/equivalence/comparison.hpp"
-#include "vmcow/cli/command_line.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
 
 namespace {
 

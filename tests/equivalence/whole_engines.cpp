@@ -1,4 +1,4 @@
-// The structures of vmcow/heap that share as a whole, in one thread and with the calls that go on in another one.
+// Engines of vmcow/heap structures that share as a whole, in one thread and with started calls in another thread.
 #include <condition_variable>
 #include <deque>
 #include <future>
@@ -18,7 +18,7 @@ using Threads = Whole<vmcow::heap::Options{.sharing = vmcow::heap::Sharing::thre
 
 using Changed = std::pair<Document<Threads>, Trace>;
 
-/// A thread that does one thing after the other.
+/// A thread that runs one task after the other.
 class Worker {
 public:
     Worker() : thread_([this] { run(); }) {}
@@ -28,7 +28,7 @@ public:
         give({});
         thread_.join();
     }
-    /// One without a function ends the thread.
+    /// A task without a function ends the thread.
     void give(std::packaged_task<Changed()> task) {
         const std::lock_guard lock(mutex_);
         tasks_.push_back(std::move(task));
@@ -54,7 +54,7 @@ private:
     std::thread thread_;
 };
 
-/// What is started runs in another thread, on what shares memory with variables that change meanwhile.
+/// Started calls run in another thread, on documents that share memory with variables that change meanwhile.
 class ThreadMachine : public PlainMachine<Threads> {
 public:
     using Pending = std::pair<Started, std::future<Changed>>;

@@ -1,9 +1,11 @@
-// Dataflow: who reads a value last gets it moved, who reads it earlier shares it, and the plan says so.
+// Dataflow: the last reader of a value gets it moved, earlier readers share it, and the plan shows which is which.
 #include <fmt/core.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <numeric>
+#include <system_error>
 #include <utility>
 
 #include "procrun/graph.hpp"
@@ -19,10 +21,10 @@ long sum(const Numbers& numbers) { return std::accumulate(numbers.begin(), numbe
 void add(Numbers& numbers, std::size_t at, long amount) { numbers[at] += amount; }
 void log_first(const Numbers& numbers) {
     fmt::print("first: {}\n", numbers[0]);
-    std::fflush(stdout);
+    if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "standard output");
 }
 
-void run() {
+int run() {
     procrun::Pool pool;  // before the first thread
     procrun::Graph graph;
     auto a = graph.input("a", vmcow::Value<Numbers>(Numbers(1'000'000, 1L)));
@@ -35,24 +37,29 @@ void run() {
     graph.output(after);
     graph.output(c);
     fmt::print("{}", graph.plan().text());
-    std::fflush(stdout);
+    if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "standard output");
 
     procrun::GraphRun done = graph.run(pool);
-    if (!done.ok()) fmt::print("{}\n", done.failure());
+    if (!done.ok()) {
+        fmt::print(stderr, "{}\n", done.failure());
+        return 1;
+    }
     fmt::print("sums: {} and {}, pages copied: {} by add, {} by add more\n", done.get(before), done.get(after),
-               done.cost("add").copied->value, done.cost("add more").copied->value);
+               done.cost("add").copied.value().value, done.cost("add more").copied.value().value);
     const vmcow::Value<Numbers> result = done.take(c);
     fmt::print("result: {} {} {}\n", (*result)[0], (*result)[1], (*result)[2]);
+    return 0;
 }
 
 }  // namespace
 
 int main() {
     try {
-        run();
-        return 0;
+        const int status = run();
+        if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "standard output");
+        return status;
     } catch (const std::exception& error) {
-        fmt::print(stderr, "graph_program: {}\n", error.what());
+        static_cast<void>(std::fprintf(stderr, "graph_program: %s\n", error.what()));
         return 1;
     }
 }

@@ -1,10 +1,12 @@
-// By-value calls through function processes that stay: an alias, a private copy, a new value, and a last use.
+// By-value calls through function processes that stay alive: an alias, a private copy, a new value, and a last use.
 #include <fmt/core.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <numeric>
 #include <span>
+#include <system_error>
 #include <utility>
 
 #include "procrun/pool.hpp"
@@ -33,9 +35,10 @@ void run() {
     fmt::print("sum: {}\n", pool.call(sum, value).value());                // an alias: nothing copied
     auto squares = pool.call(sum_of_squares, value);                       // by value: two pages copied
     squares = pool.call(sum_of_squares, value);                            // again: refreshed, not copied
+    const long total = squares.value();                                    // throws, if the call has failed
     const procrun::ImageCost& cost = squares.cost().images()[0];
-    fmt::print("squares: {}, path {}, copied {}, refreshed {}: {}\n", squares.value(), name_of(cost.path),
-               cost.copied.value, cost.refreshed.value, describe(cost.reason));
+    fmt::print("squares: {}, path {}, copied {}, refreshed {}: {}\n", total, name_of(cost.path), cost.copied.value,
+               cost.refreshed.value, describe(cost.reason));
     const vmcow::Snapshot other = pool.apply(set, value, std::size_t{7}, 700L).value();  // a new value
     fmt::print("sums: {} and {}, pages of its own: {}\n", pool.call(sum, value).value(), pool.call(sum, other).value(),
                other.delta_pages().value);
@@ -51,9 +54,10 @@ void run() {
 int main() {
     try {
         run();
+        if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "standard output");
         return 0;
     } catch (const std::exception& error) {
-        fmt::print(stderr, "pool_program: {}\n", error.what());
+        static_cast<void>(std::fprintf(stderr, "pool_program: %s\n", error.what()));
         return 1;
     }
 }

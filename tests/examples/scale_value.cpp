@@ -1,5 +1,6 @@
-// scale_value FACTOR FIRST COUNT: of the array of doubles that it is called with, multiplies COUNT numbers from FIRST
-// on. A program for procrun::ProgramCall; the caller's array stays as it is, and only the pages that change go back.
+// scale_value FACTOR FIRST COUNT multiplies COUNT numbers, from number FIRST on, of the array of doubles that it is
+// called with. A program for procrun::ProgramCall: the caller's array stays as it is, and only the changed pages are
+// sent back.
 #include <cstdio>
 #include <cstdlib>
 #include <exception>

@@ -1,4 +1,4 @@
-// sum_value: gives the sum of the array of doubles that it is called with.
+// sum_value returns the sum of the array of doubles that it is called with.
 #include <cstdio>
 #include <exception>
 #include <numeric>

@@ -3,11 +3,13 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <span>
+#include <system_error>
 #include <utility>
 
 #include "procrun/pool.hpp"
@@ -32,7 +34,7 @@ void stir(std::span<std::uint64_t> numbers) {
     for (std::uint64_t& number : numbers) number = number * 6364136223846793005U + 1;
 }
 
-void run() {
+void run(const std::filesystem::path& folder) {
     procrun::Pool pool;  // before the first thread
 
     vmcow::Value<Shop> a;
@@ -56,24 +58,28 @@ void run() {
     fmt::print("stirred: {}, merged: {} {} {}, pages of its own: {}\n", stirred[7], both[1000], both[1001],
                both[500'000], both.snapshot().delta_pages().value);
 
-    const auto folder = std::filesystem::temp_directory_path() / fmt::format("vmcow-{}", ::getpid());
-    std::filesystem::create_directories(folder);
     numbers.save(folder / "numbers");                                             // one file
     both.save(folder / "changes", {.relative_to = folder / "numbers"});           // what differs from it
     const auto loaded = vmcow::Value<std::uint64_t[]>::load(folder / "changes");  // mapped, not read
     fmt::print("loaded: {}, bytes that differ: {}, file of the changes: {} KiB\n", loaded[500'000],
                vmcow::diff(numbers, loaded).changed_bytes, std::filesystem::file_size(folder / "changes") / 1024);
-    std::filesystem::remove_all(folder);
 }
 
 }  // namespace
 
-int main() {
+// value_program [FOLDER] keeps its files in FOLDER, or in a temporary folder that it removes.
+int main(int argc, char** argv) {
+    std::error_code ignored;
+    const auto temporary = std::filesystem::temp_directory_path(ignored) / fmt::format("vmcow-{}", ::getpid());
+    int status = 1;
     try {
-        run();
-        return 0;
+        if (argc < 2) std::filesystem::create_directory(temporary);
+        run(argc < 2 ? temporary : argv[1]);
+        if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "standard output");
+        status = 0;
     } catch (const std::exception& error) {
-        fmt::print(stderr, "value_program: {}\n", error.what());
-        return 1;
+        static_cast<void>(std::fprintf(stderr, "value_program: %s\n", error.what()));
     }
+    if (argc < 2) std::filesystem::remove_all(temporary, ignored);
+    return status;
 }

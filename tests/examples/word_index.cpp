@@ -1,5 +1,6 @@
 // A text and an index of its words in one image, passed by value through a chain of three function processes and one
-// ordinary program. Each changes its copy; the next one gets it by descriptor; nobody else ever sees a change.
+// ordinary program. Each changes its own copy and hands it to the next one by descriptor. No other process sees a
+// change.
 //
 //     word_index FILE [WORD]        WORD is marked in the text; the default is "license"
 #include <fcntl.h>
@@ -11,14 +12,17 @@
 #include <algorithm>
 #include <bit>
 #include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -27,9 +31,8 @@
 #include "procrun/fork_call.hpp"
 #include "procrun/program.hpp"
 #include "vmcow/arena.hpp"
-#include "vmcow/page_compare.hpp"
+#include "vmcow/page_changes.hpp"
 #include "vmcow/snapshot.hpp"
-#include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/view.hpp"
 
@@ -42,18 +45,18 @@ using vmcow::View;
 // ---- the image: | text | IndexHeader | IndexEntry … |, found by offsets, so it can lie at any address
 
 struct IndexHeader {
-    std::uint64_t words = 0;     // all words of the text
+    std::uint64_t words = 0;     // number of words in the text
     std::uint64_t distinct = 0;  // entries in use
     std::uint64_t dropped = 0;   // words for which the index had no room
 };
 
 struct IndexEntry {
-    std::uint64_t offset = 0;  // where the word first stands
+    std::uint64_t offset = 0;  // of the first occurrence of the word
     std::uint32_t length = 0;
-    std::uint32_t count = 0;  // 0: free
+    std::uint32_t count = 0;  // 0: the entry is free
 };
 
-/// Where things are in the image; known to the caller, and by its value to every function.
+/// The offsets in the image. The caller knows them, and every function gets them by value.
 struct Layout {
     std::size_t text_bytes = 0;
     std::size_t header_offset = 0;
@@ -106,7 +109,7 @@ std::uint64_t hash_of(std::string_view word) {
     return XXH3_64bits(lower, length);
 }
 
-// ---- what the function processes do; each returns the bytes that it wrote
+// ---- the functions that run in the function processes; each returns the number of bytes that it wrote
 
 std::uint64_t build_index(Index index) {
     std::uint64_t written = 0;
@@ -169,7 +172,7 @@ struct Staged {
     StageReport report;
 };
 
-/// Runs `function` on the value in a process of its own and returns the value that it made.
+/// Runs `function` on the value in a new process and returns the value that it made.
 template <class Function>
 Staged function_stage(const std::string& name, const Snapshot& value, const Layout& layout, Function&& function) {
     auto result = procrun::fork_call([&] {
@@ -189,7 +192,7 @@ std::uint64_t differing_text(const Snapshot& a, const Snapshot& b, std::size_t t
     return differing;
 }
 
-/// Lets dd(1) write the text in capitals: it reads the value and writes into the next arena, both by descriptor.
+/// Has dd(1) write the text in capitals. It reads the value and writes into the next arena, both by descriptor.
 Staged program_stage(const Snapshot& value, const Layout& layout) {
     const auto started = std::chrono::steady_clock::now();
     const Snapshot whole = value.flatten();  // a program reads one file; a value with deltas is several
@@ -217,7 +220,8 @@ Staged program_stage(const Snapshot& value, const Layout& layout) {
 std::pair<Snapshot, Layout> load(const std::string& path) {
     const auto file = vmcow::sys::open_file(path, O_RDONLY);
     struct stat status {};
-    if (::fstat(file.get(), &status) != 0) vmcow::sys::throw_errno("stat '" + path + "'");
+    if (::fstat(file.get(), &status) != 0)
+        throw std::system_error(errno, std::system_category(), "stat '" + path + "'");
     if (!S_ISREG(status.st_mode)) throw std::runtime_error("'" + path + "' is not a regular file");
     Layout layout;
     layout.text_bytes = static_cast<std::size_t>(status.st_size);
@@ -296,10 +300,10 @@ int main(int argc, char** argv) {
     }
     try {
         const int status = run(argv[1], argc > 2 ? argv[2] : "license");
-        if (std::fflush(stdout) != 0) vmcow::sys::throw_errno("standard output");
+        if (std::fflush(stdout) != 0) throw std::system_error(errno, std::system_category(), "standard output");
         return status;
     } catch (const std::exception& error) {
-        fmt::print(stderr, "word_index: {}\n", error.what());
+        static_cast<void>(std::fprintf(stderr, "word_index: %s\n", error.what()));
         return 1;
     }
 }

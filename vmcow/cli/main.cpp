@@ -1,13 +1,13 @@
-#include "vmcow/cli/command_line.hpp"
-#include "vmcow/cli/compare_command.hpp"
-#include "vmcow/cli/doctor_command.hpp"
-#include "vmcow/cli/measure_command.hpp"
-#include "vmcow/cli/report_command.hpp"
-#include "vmcow/cli/watch_command.hpp"
+#include "vmcow/cli/compare/compare_command.hpp"
+#include "vmcow/cli/doctor/doctor_command.hpp"
+#include "vmcow/cli/kit/command_line.hpp"
+#include "vmcow/cli/measure/measure_command.hpp"
+#include "vmcow/cli/report/report_command.hpp"
+#include "vmcow/cli/watch/watch_command.hpp"
 
 namespace {
 
-constexpr const char* kDescription = "Big values passed to processes by value: what it takes, and what it costs.";
+constexpr const char* kDescription = "Shows what passing big values to processes by value needs, and what it costs.";
 
 void add_verbs(CLI::App& app) {
     vmcow::cli::add_doctor_command(app);

@@ -17,45 +17,46 @@
 #include <utility>
 #include <vector>
 
-#include "vmcow/heap/block_iterator.hpp"
-#include "vmcow/heap/block_nodes.hpp"
+#include "vmcow/heap/blocks/array_iterator.hpp"
+#include "vmcow/heap/blocks/array_nodes.hpp"
+#include "vmcow/heap/sharing.hpp"
 
 namespace vmcow::heap {
 
 namespace detail {
 
-/// What deduplication sees of an array.
+/// The access of deduplication to an array.
 struct BlockAccess;
 
 }  // namespace detail
 
 // NOLINTBEGIN(readability-identifier-naming): named as the containers of the standard library are.
 
-/// A sequence in blocks that copies share: copied in O(1), and then changed at the price of one leaf and the inner
-/// nodes above it. What nobody shares is changed in place.
+/// A sequence in blocks that copies share. A copy is O(1); a change of an array copies one leaf and the inner nodes
+/// above it, where others share them, and changes blocks in place that nobody shares.
 ///
 ///     auto a = block_array<int>({.leaf_bytes = 64});
-///     a = std::move(a).push_back(1);             // in place
+///     a.push_back_in_place(1);
 ///     const auto b = a;                          // O(1)
 ///     a = std::move(a).set(0, 2);                // copies one path; b[0] is 1
 ///     const auto c = a.set(0, 3);                // a stays as it is
 ///
-/// Every change has three forms: on an lvalue it returns a new version; on an rvalue it may change that one in place;
-/// and `..._in_place` changes the object itself, which only then copies what others share.
+/// Every change has three forms: on an lvalue it returns a new version; on an rvalue it may change that version in
+/// place; and `..._in_place` changes the object itself. An array that was moved from, by any function that takes an
+/// rvalue, is empty, keeps its shape and can be used again.
 ///
-/// Shape:      leaves of as many elements as fit, rounded down to a power of two; the last leaf beside the tree. An
+/// Shape:      leaves of as many elements as fit, rounded down to a power of two; the last leaf is beside the tree. An
 ///             array of one element takes a whole leaf.
-/// Elements:   any that can be copied. Trivially copyable ones are copied as bytes; `Allocator::construct` is not
-/// asked. Throws:     std::out_of_range for an index that is not there; what the allocator and copying a T throw. The
-/// array
+/// Elements:   any type that can be copied. Trivially copyable elements are copied as bytes, without
+///             `Allocator::construct`.
+/// Throws:     std::out_of_range for an index that is not there; what the allocator and copying a T throw. The array
 ///             holds then what it held before, if moving a T does not throw.
 /// References: what `operator[]`, `leaf_from` and `for_each_span` give is good until this array is changed, assigned or
 ///             destroyed; changing a copy does not matter. To go on reading while changing, read a copy.
 /// Iterators:  are indices into the array; they may be used after a change, and must not outlive the array.
 /// Threads:    each array one at a time; with Sharing::threads, arrays that share blocks from any threads.
-/// Allocators: copies share what the same memory holds. Between memories that are not equal a copy is one of all
-///             elements, and touches no count of the original, so that an array in a `vmcow::Value` can be read while
-///             its pages are read-only.
+/// Allocators: copies with an equal allocator share blocks. A copy with another allocator copies all elements and
+///             touches no count of the original, so an array in a `vmcow::Value` can be read in read-only pages.
 template <class T, Options kOptions = Options{}, class Allocator = std::allocator<T>>
 class block_array {
     static_assert(std::is_object_v<T> && !std::is_const_v<T> && std::is_copy_constructible_v<T>);
@@ -64,6 +65,7 @@ class block_array {
     using Child = typename Nodes::Child;
     using Memory = typename Nodes::Memory;
     friend struct detail::BlockAccess;
+    friend class detail::TreeCheck;
     friend class detail::BlockIterator<block_array>;
 
 public:
@@ -98,11 +100,11 @@ public:
                 const Allocator& allocator = Allocator())
         : block_array(std::span<const T>(elements.begin(), elements.size()), shape, allocator) {}
 
-    /// Cost: O(1); O(n) where the copy has its memory elsewhere.
+    /// Cost: O(1); O(n) where the copy takes its memory from another allocator.
     block_array(const block_array& other) : block_array(other, other.nodes_.memory().for_copy()) {}
     block_array(const block_array& other, const Allocator& allocator) : block_array(other, Memory(allocator)) {}
-    /// Leaves the other one empty.
-    // NOLINTNEXTLINE(performance-move-constructor-init): a shape and an allocator, which the other one keeps
+    /// Leaves `other` empty.
+    // NOLINTNEXTLINE(performance-move-constructor-init): a shape and an allocator, which `other` keeps
     [[gnu::always_inline]] block_array(block_array&& other) noexcept : nodes_(other.nodes_) { take(other); }
     block_array(block_array&& other, const Allocator& allocator) : nodes_(other.nodes_.shape(), Memory(allocator)) {
         move_from(other);
@@ -129,18 +131,16 @@ public:
     ~block_array() { clear_in_place(); }
 
     friend void swap(block_array& a, block_array& b) noexcept(std::is_nothrow_move_assignable_v<block_array>) {
-        block_array other = std::move(a);
-        a = std::move(b);
-        b = std::move(other);
+        detail::swap_by_moves(a, b, Memory::kMovesAllocator || a.nodes_.memory() == b.nodes_.memory());
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
     [[nodiscard]] BlockShape shape() const noexcept { return nodes_.shape(); }
     [[nodiscard]] Allocator get_allocator() const noexcept { return nodes_.memory().allocator(); }
-    /// Inner nodes above each leaf.
+    /// How many inner nodes lie above each leaf.
     [[nodiscard]] unsigned levels() const noexcept { return levels_; }
-    /// No other array has any of this one's blocks, or the array is empty. Cost: O(blocks).
+    /// Whether no other array has any block of this one; true for an empty array. Cost: O(blocks).
     [[nodiscard]] bool is_unique() const noexcept { return usage().shared_blocks == 0; }
     /// Cost: O(blocks).
     [[nodiscard]] BlockUsage usage() const noexcept {
@@ -153,26 +153,44 @@ public:
     // ---- reading
 
     /// Throws: std::out_of_range. Cost: a load per level.
-    [[nodiscard, gnu::always_inline]] const T& operator[](std::size_t index) const {
+    [[nodiscard, gnu::always_inline]] const T& operator[](std::size_t index) const& {
         check(index);
         return Nodes::elements(leaf_of(index))[nodes_.in_leaf(index)];
     }
-    [[nodiscard]] const T& at(std::size_t index) const { return (*this)[index]; }
-    [[nodiscard]] const T& get(std::size_t index) const { return (*this)[index]; }
-    [[nodiscard]] const T& front() const { return (*this)[0]; }
-    [[nodiscard]] const T& back() const { return (*this)[size_ - 1]; }
+    [[nodiscard]] const T& at(std::size_t index) const& { return (*this)[index]; }
+    [[nodiscard]] const T& get(std::size_t index) const& { return (*this)[index]; }
+    [[nodiscard]] const T& front() const& { return (*this)[0]; }
+    [[nodiscard]] const T& back() const& { return (*this)[size_ - 1]; }
+    // Of a temporary, these return copies of elements: the array is gone when the result is used.
+    [[nodiscard]] T operator[](std::size_t index) const&& { return (*this)[index]; }
+    [[nodiscard]] T at(std::size_t index) const&& { return (*this)[index]; }
+    [[nodiscard]] T get(std::size_t index) const&& { return (*this)[index]; }
+    [[nodiscard]] T front() const&& { return (*this)[0]; }
+    [[nodiscard]] T back() const&& { return (*this)[size_ - 1]; }
 
-    [[nodiscard]] iterator begin() const noexcept { return {*this, 0}; }
-    [[nodiscard]] iterator end() const noexcept { return {*this, size_}; }
+    [[nodiscard]] iterator begin() const& noexcept { return {*this, 0}; }
+    [[nodiscard]] iterator end() const& noexcept { return {*this, size_}; }
+    template <class U = T>
+    [[nodiscard]] iterator begin() const&& noexcept {
+        return detail::refuse_view_of_temporary<U>(), iterator();
+    }
+    template <class U = T>
+    [[nodiscard]] iterator end() const&& noexcept {
+        return detail::refuse_view_of_temporary<U>(), iterator();
+    }
 
     /// The elements from `index` to the end of its leaf. Throws: std::out_of_range.
-    [[nodiscard]] std::span<const T> leaf_from(std::size_t index) const {
+    template <class U = T>
+    [[nodiscard]] std::span<const T> leaf_from(std::size_t) const&& {
+        return detail::refuse_view_of_temporary<U>(), std::span<const T>();
+    }
+    [[nodiscard]] std::span<const T> leaf_from(std::size_t index) const& {
         const T* const first = &(*this)[index];
         const std::size_t in_leaf = nodes_.in_leaf(index);
         return {first, std::min(nodes_.leaf_capacity() - in_leaf, size_ - index)};
     }
-    /// Calls `visit(std::span<const T>)` for leaf after leaf: bulk reading at the speed of memory. `visit` may change
-    /// this array: what follows is then read from what it has become.
+    /// Calls `visit(std::span<const T>)` for each leaf: bulk reading at the speed of memory. `visit` may change this
+    /// array: the elements that follow are then read from the changed array.
     template <class F>
     requires std::invocable<F&, std::span<const T>>
     void for_each_span(F&& visit) const {
@@ -196,8 +214,8 @@ public:
         }
     }
 
-    /// Calls `visit(index, mine, theirs)` for elements from `index` on that may differ, in spans of the same length, as
-    /// far as both arrays go; until it returns false.
+    /// Calls `visit(index, mine, theirs)` for elements from `index` on that may differ, in spans of equal length, up to
+    /// the end of the shorter array, until `visit` returns false.
     /// Cost: blocks that both share are not looked at; O(n) if the shapes differ.
     template <class F>
     requires std::predicate<F&, std::size_t, std::span<const T>, std::span<const T>>
@@ -233,43 +251,44 @@ public:
 
     // ---- changing
 
-    [[nodiscard]] block_array set(std::size_t index, T element) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(set)]] block_array set(std::size_t index, T element) const& {
         return changed([&](block_array& copy) { copy.set_in_place(index, std::move(element)); });
     }
-    // Inlined, as what they call: a step of `a = std::move(a).set(i, x)` then moves nothing through memory.
-    [[nodiscard, gnu::always_inline]] block_array set(std::size_t index, T element) && {
+    // Inlined, with the functions it calls: so a step of `a = std::move(a).set(i, x)` moves nothing through memory.
+    [[VMCOW_RETURNS_ITSELF(set), gnu::always_inline]] block_array set(std::size_t index, T element) && {
         set_in_place(index, std::move(element));
         return std::move(*this);
     }
-    [[gnu::always_inline]] void set_in_place(std::size_t index, T element) {
-        update_in_place(index, [&](T& place) { place = std::move(element); });
-    }
+    [[gnu::always_inline]] void set_in_place(std::size_t index, T element) { own_element(index) = std::move(element); }
 
-    /// `change(element)` may write to the element, and to nothing else of this array.
+    /// Calls `change(element)`, which may write to the element, and must neither change nor copy this array.
+    /// Throws: std::logic_error -- `change` has changed or copied the array.
     template <class F>
     requires std::invocable<F&&, T&>
-    [[nodiscard]] block_array update(std::size_t index, F&& change) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(update)]] block_array update(std::size_t index, F&& change) const& {
         return changed([&](block_array& copy) { copy.update_in_place(index, std::forward<F>(change)); });
     }
     template <class F>
     requires std::invocable<F&&, T&>
-    [[nodiscard, gnu::always_inline]] block_array update(std::size_t index, F&& change) && {
+    [[VMCOW_RETURNS_ITSELF(update), gnu::always_inline]] block_array update(std::size_t index, F&& change) && {
         update_in_place(index, std::forward<F>(change));
         return std::move(*this);
     }
     template <class F>
     requires std::invocable<F&&, T&>
     [[gnu::always_inline]] void update_in_place(std::size_t index, F&& change) {
-        check(index);
-        ++changes_;
-        Node* const leaf = alone_.get() ? leaf_of(index) : own_leaf(index);
-        std::forward<F>(change)(Nodes::elements(leaf)[nodes_.in_leaf(index)]);
+        T& element = own_element(index);
+        const std::uint64_t changes = changes_;
+        std::forward<F>(change)(element);
+        // A copy that `change` has made shares the tail and the root.
+        const auto is_own = [&] { return Nodes::at(index >= tail_begin() ? tail_ : root_)->count.unique(); };
+        detail::check_only_element_changed(changes_ == changes && is_own());
     }
 
-    [[nodiscard]] block_array push_back(T element) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(push_back)]] block_array push_back(T element) const& {
         return changed([&](block_array& copy) { copy.push_back_in_place(std::move(element)); });
     }
-    [[nodiscard]] block_array push_back(T element) && {
+    [[VMCOW_RETURNS_ITSELF(push_back)]] block_array push_back(T element) && {
         push_back_in_place(std::move(element));
         return std::move(*this);
     }
@@ -287,17 +306,17 @@ public:
             add_tail(leaf);
         } else {
             Node* const tail = nodes_.own(tail_, 0, in_tail);
-            nodes_.truncate(tail, in_tail);  // what a copy has had that is gone now
+            nodes_.truncate(tail, in_tail);  // elements behind them were those of a copy that is gone
             nodes_.append_element(tail, std::move(element));
         }
         ++size_;
     }
 
-    /// Throws: std::out_of_range -- it is empty.
-    [[nodiscard]] block_array pop_back() const& {
+    /// Throws: std::out_of_range -- the array is empty.
+    [[VMCOW_RETURNS_CHANGED_COPY(pop_back)]] block_array pop_back() const& {
         return changed([](block_array& copy) { copy.pop_back_in_place(); });
     }
-    [[nodiscard]] block_array pop_back() && {
+    [[VMCOW_RETURNS_ITSELF(pop_back)]] block_array pop_back() && {
         pop_back_in_place();
         return std::move(*this);
     }
@@ -315,7 +334,7 @@ public:
         --size_;
     }
 
-    /// Keeps the shape.
+    /// Removes all elements and keeps the shape.
     [[gnu::always_inline]] void clear_in_place() noexcept {
         ++changes_;
         size_ = 0;
@@ -328,7 +347,7 @@ public:
 private:
     block_array(const block_array& other, const Memory& memory) : nodes_(other.nodes_.shape(), memory) {
         if (memory == other.nodes_.memory()) {
-            nodes_ = other.nodes_;  // which knows where its memory is
+            nodes_ = other.nodes_;  // whose allocator is no longer undecided
             share(other);
         } else {
             builder all(std::move(*this));
@@ -347,7 +366,7 @@ private:
         if (root_ != nullptr) Nodes::at(root_)->count.add();
         if (tail_ != nullptr) Nodes::at(tail_)->count.add();
     }
-    /// With the memory, which knows more once it has been asked for some. Pre: this one is empty.
+    /// Takes over the blocks and the allocator, which is decided once it has given memory. Pre: this array is empty.
     [[gnu::always_inline]] void take(block_array& other) noexcept {
         nodes_ = other.nodes_;
         ++changes_;
@@ -378,6 +397,13 @@ private:
         return copy;
     }
 
+    /// An element, for a change. Throws: std::out_of_range; what copying shared blocks throws.
+    [[nodiscard, gnu::always_inline]] T& own_element(std::size_t index) {
+        check(index);
+        ++changes_;
+        Node* const leaf = alone_.get() ? leaf_of(index) : own_leaf(index);
+        return Nodes::elements(leaf)[nodes_.in_leaf(index)];
+    }
     void check(std::size_t index) const {
         if (index >= size_) [[unlikely]]
             refuse_index();
@@ -392,7 +418,7 @@ private:
         if (index >= tail_begin()) return Nodes::at(tail_);
         return nodes_.leaf_below(Nodes::at(root_), levels_, index >> nodes_.leaf_shift());
     }
-    /// The inner node right above the leaf. Pre: that is in the tree.
+    /// The inner node right above the leaf of an element. Pre: the leaf is in the tree.
     [[nodiscard]] const Node* parent_of(std::size_t index) const noexcept {
         const Node* node = Nodes::at(root_);
         for (unsigned level = levels_; level > 1; --level) {
@@ -400,11 +426,11 @@ private:
         }
         return node;
     }
-    /// The leaf of an element, and all above it, made this array's own. Pre: the index is there.
-    /// Not inlined, while what surrounds it is: an array that is changed in place step by step stays in registers.
+    /// The leaf of an element, after it and the nodes above it were made this array's own. Pre: the index is there.
+    /// Not inlined, unlike its callers: so an array that is changed in place step by step stays in registers.
     [[nodiscard, gnu::noinline]] Node* own_leaf(std::size_t index) {
-        // What copies had is this array's alone again some day. To find that out, all blocks are looked at, but no more
-        // often than there were as many writes.
+        // When copies have ended, this array may have its blocks alone again. Finding out means a look at all blocks,
+        // so it is done only after as many writes as there are leaves.
         if (++alone_.writes > size_ >> nodes_.leaf_shift()) {
             alone_.writes = 0;
             alone_.set(is_unique());
@@ -419,7 +445,8 @@ private:
         return nodes_.own(*slot, 0, nodes_.leaf_capacity());
     }
 
-    /// The leaf as the only child of as many inner nodes as there are levels. Throws: the leaf is still the caller's.
+    /// The leaf below `levels` inner nodes of one child each.
+    /// Throws: what the allocator throws; the leaf is still the caller's.
     [[nodiscard]] Node* chain(Node* leaf, unsigned levels) {
         Node* top = leaf;
         try {
@@ -438,7 +465,7 @@ private:
         }
         return top;
     }
-    /// Makes a leaf the tail, and puts the full one that is the tail so far into the tree. Throws: the leaf has ended.
+    /// Puts the full tail into the tree, and makes `leaf` the tail. Throws: what the allocator throws; `leaf` is gone.
     void add_tail(Node* leaf) {
         try {
             if (tail_ != nullptr) push_leaf(Nodes::at(tail_));
@@ -448,7 +475,8 @@ private:
         }
         tail_ = Child(leaf);
     }
-    /// Puts a full leaf, and the caller's handle of it, behind the last one. Throws: the leaf is still the caller's.
+    /// Adds a full leaf to the tree, which takes over the caller's handle.
+    /// Throws: what the allocator throws; the leaf is still the caller's.
     void push_leaf(Node* leaf) {
         const std::size_t leaves = tail_begin() >> nodes_.leaf_shift();
         if (root_ == nullptr) {
@@ -481,7 +509,8 @@ private:
             slot = &Nodes::children(node)[child];
         }
     }
-    /// Takes the last leaf out of the tree. Pre: there is one. Throws: nothing has changed.
+    /// Takes the last leaf out of the tree. Pre: there is one.
+    /// Throws: what copying shared blocks throws; no element has changed.
     [[nodiscard]] Node* take_last_leaf() {
         Node* path[64];
         Child* slot = &root_;
@@ -494,7 +523,7 @@ private:
         for (; level < levels_ && path[level]->used == 0; ++level) {
             nodes_.free_inner(Nodes::detach_last(path[level + 1]));
         }
-        // The root goes that leads nowhere, or down one way only.
+        // A root without children goes, and so does a root with a single inner node below it.
         if (path[levels_]->used == 0) {
             nodes_.free_inner(path[levels_]);
             root_ = Child(nullptr);
@@ -510,14 +539,14 @@ private:
         return leaf;
     }
 
-    /// Calls `visit(leaf, mine, theirs)` for the leaves below `leaves` that are not the same block. Pre: both trees
-    /// have that many.
+    /// Calls `visit(leaf, mine, theirs)` for those of the first `leaves` leaves whose blocks both trees do not share.
+    /// Pre: both trees have that many leaves.
     template <class F>
     bool different_leaves(const block_array& other, std::size_t leaves, F& visit) const {
         const Node* a = Nodes::at(root_);
         const Node* b = Nodes::at(other.root_);
         const unsigned level = std::min(levels_, other.levels_);
-        // The lower tree is as high as all common leaves are: they are below the first child of each higher node.
+        // All common leaves fit below the root of the lower tree, so in the higher tree they lie below first children.
         for (unsigned above = levels_; above > level; --above) a = Nodes::at(Nodes::children(a)[0]);
         for (unsigned above = other.levels_; above > level; --above) b = Nodes::at(Nodes::children(b)[0]);
         return different_below(a, b, level, 0, leaves, visit);
@@ -552,7 +581,7 @@ private:
     Nodes nodes_;
     std::uint8_t levels_ = 0;  ///< 0 where there is no tree: all elements are in the tail
     Child root_ = Child(nullptr);
-    Child tail_ = Child(nullptr);  ///< the last leaf; it may hold more than the array has left of it
+    Child tail_ = Child(nullptr);  ///< the last leaf; it may hold elements behind `size_` that copies have or had
     std::size_t size_ = 0;
     std::uint64_t changes_ = 0;
     detail::AloneFlag<kOptions.sharing> alone_;

@@ -15,7 +15,7 @@ namespace vmcow::heap {
 
 // NOLINTBEGIN(readability-identifier-naming): named as the containers of the standard library are.
 
-/// Builds an array in bulk: elements are put one behind the other, and nothing is looked up.
+/// Builds an array in bulk: elements are put one behind the other, without a lookup.
 ///
 ///     block_array<int>::builder squares;
 ///     for (int i = 0; i < 1000; ++i) squares.push_back(i * i);
@@ -25,7 +25,7 @@ class block_array<T, kOptions, Allocator>::builder {
 public:
     explicit builder(const BlockShape& shape = default_shape(), const Allocator& allocator = Allocator())
         : array_(shape, allocator) {}
-    /// Goes on behind the elements of an array.
+    /// Adds elements behind those of `begun`.
     explicit builder(block_array&& begun) : array_(std::move(begun)) {
         static_assert(std::is_nothrow_move_constructible_v<block_array>);
     }
@@ -60,7 +60,7 @@ public:
         if (next_ == nullptr) return array_.size();
         return begin_ + static_cast<std::size_t>(next_ - Nodes::elements(Nodes::at(array_.tail_)));
     }
-    /// The array; the builder is empty then.
+    /// The array. The builder is empty afterwards.
     [[nodiscard]] block_array build() && {
         settle();
         next_ = end_ = nullptr;
@@ -68,7 +68,8 @@ public:
     }
 
 private:
-    /// Makes room for an element, which must come next. Pre: the open leaf is full, or none is open.
+    /// Opens a leaf with room for an element, which the caller must add next.
+    /// Pre: the open leaf is full, or none is open.
     void open_leaf() {
         settle();
         std::size_t in_tail = array_.size_ - array_.tail_begin();
@@ -83,7 +84,7 @@ private:
         next_ = Nodes::elements(Nodes::at(array_.tail_)) + in_tail;
         end_ = next_ + (array_.nodes_.leaf_capacity() - in_tail);
     }
-    /// The array learns of the elements in the open leaf.
+    /// Adds the elements in the open leaf to the size of the array.
     void settle() noexcept {
         if (next_ == nullptr) return;
         Node* const tail = Nodes::at(array_.tail_);
@@ -91,8 +92,8 @@ private:
         array_.size_ = begin_ + tail->used;
     }
 
-    block_array array_;  ///< of the elements in its tail it knows only after `settle`
-    T* next_ = nullptr;  ///< where the next element goes; nowhere, or behind the open leaf, if it equals `end_`
+    block_array array_;  ///< its size has the elements in its tail only after `settle`
+    T* next_ = nullptr;  ///< where the next element goes; equal to `end_` where the leaf is full, or none is open
     T* end_ = nullptr;
     std::size_t begin_ = 0;  ///< the index at which the open leaf begins
 };
@@ -105,7 +106,7 @@ struct IndexRange {
     bool operator==(const IndexRange&) const = default;
 };
 
-/// Where two arrays differ, in runs as long as can be; elements that only the longer one has are different.
+/// Where two arrays differ, in runs as long as possible. Elements that only the longer array has are different.
 /// Cost: blocks that both share are not looked at; O(n) if their shapes differ.
 template <class T, Options kOptions, class Allocator>
 [[nodiscard]] std::vector<IndexRange> diff(const block_array<T, kOptions, Allocator>& a,

@@ -13,14 +13,14 @@
 #include <type_traits>
 #include <utility>
 
-#include "vmcow/heap/block_map_tree.hpp"
+#include "vmcow/heap/blocks/map_tree.hpp"
 
 namespace vmcow::heap {
 
 namespace detail {
 
-/// Goes through a `block_map`, in the order of its keys' hashes. Once the map has been changed, all but assigning and
-/// destroying throws std::logic_error.
+/// Goes through a `block_map`, in the order of its keys' hashes. Once the map has been changed, the iterator can only
+/// be assigned, compared or destroyed; other uses throw std::logic_error.
 template <class Map>
 class MapIterator {
 public:
@@ -36,7 +36,7 @@ public:
 
     [[nodiscard]] reference operator*() const {
         check();
-        if (index_ >= leaf_.size()) throw std::out_of_range("the end of a block_map");
+        if (index_ >= leaf_.size()) throw std::out_of_range("an iterator at the end of a block_map");
         return leaf_[index_];
     }
     [[nodiscard]] pointer operator->() const { return &**this; }
@@ -53,7 +53,7 @@ public:
         ++*this;
         return before;
     }
-    /// Of the same map.
+    /// Pre: both iterators are of the same map.
     [[nodiscard]] bool operator==(const MapIterator& other) const noexcept {
         return leaf_.data() == other.leaf_.data() && index_ == other.index_;
     }
@@ -64,11 +64,12 @@ private:
         if (!at_end) leaf_ = map.tree_.next_leaf(position_);
     }
     void check() const {
-        if (map_ == nullptr || changes_ != map_->changes_) throw std::logic_error("an iterator of a changed block_map");
+        if (map_ == nullptr) throw std::logic_error("an iterator of no block_map");
+        if (changes_ != map_->changes_) throw std::logic_error("the block_map was changed since the iterator was made");
     }
 
     const Map* map_ = nullptr;
-    std::span<const value_type> leaf_;  ///< nothing at the end
+    std::span<const value_type> leaf_;  ///< empty at the end
     std::size_t index_ = 0;
     MapPosition position_;
     std::uint64_t changes_ = 0;
@@ -78,21 +79,21 @@ private:
 
 // NOLINTBEGIN(readability-identifier-naming): named as the containers of the standard library are.
 
-/// A hash map in blocks that copies share: copied in O(1), and then changed at the price of one leaf and the inner
-/// nodes above it. What nobody shares is changed in place. Every change has the three forms that `block_array` has.
+/// A hash map in blocks that copies share. A copy is O(1); a change of a map copies one leaf and the inner nodes above
+/// it, where others share them, and changes blocks in place that nobody shares. Every change has the three forms that
+/// `block_array` has. A map that was moved from is empty, keeps its shape and can be used again.
 ///
 ///     block_map<int, long> a;
-///     a = std::move(a).set(1, 10);               // in place
+///     a.set_in_place(1, 10);
 ///     const auto b = a;                          // O(1)
 ///     const auto c = a.set(1, 11).erase(2);      // a and b stay as they are
 ///     if (const long* found = c.find(1)) ...
 ///
-/// Shape:      a tree over the bits of the keys' hashes, which are spread, so that any Hash will do that tells keys
-/// apart;
-///             leaves of as many entries as fit, with one byte of each entry's hash in front, and so a look at one leaf
-///             per key. A leaf splits when it is full; entries whose whole hashes are equal share one that grows.
-///             A map that was made by other steps may have other leaves, but the same entries.
-/// Elements:   keys and values that can be copied. Trivially copyable ones are copied as bytes.
+/// Shape:      a tree over the bits of the keys' hashes, which are spread first: any Hash will do that tells keys
+///             apart. A leaf has as many entries as fit, and in front of them one byte of each entry's hash, so that
+///             finding a key takes a look at one leaf. A leaf splits when it is full; entries whose whole hashes are
+///             equal share a leaf that grows. Equal maps that were made by different steps may have different leaves.
+/// Elements:   keys and values that can be copied. Trivially copyable entries are copied as bytes.
 /// Throws:     what the allocator, Hash, Equal and copying throw. The map holds then what it held before, if moving a
 ///             key or a value does not throw.
 /// References: what `find`, `at` and iterators give is good until this map is changed, assigned or destroyed.
@@ -108,6 +109,7 @@ class block_map {
     using Memory = typename Tree::Memory;
     friend class detail::MapIterator<block_map>;
     friend struct detail::MapAccess;
+    friend class detail::TreeCheck;
 
 public:
     using key_type = K;
@@ -122,20 +124,21 @@ public:
     [[nodiscard]] static constexpr BlockShape default_shape() noexcept {
         return {std::max(BlockShape{}.leaf_bytes, std::bit_ceil(sizeof(value_type))), 0};
     }
-    /// The shape of a map for which this one is asked. Throws: std::invalid_argument -- see `BlockShape::checked`.
+    /// The shape that a map gets for which `shape` is asked.
+    /// Throws: std::invalid_argument -- see `BlockShape::checked`.
     [[nodiscard]] static BlockShape checked_shape(BlockShape shape) {
-        // A map's inner nodes are as wide as the tree needs them: what is chosen here is how wide that may be.
+        // The inner nodes of a map are as wide as the tree needs them: the fan-out is only the largest width.
         if (shape.fan_out == 0) shape.fan_out = BlockShape::kMostFanOut;
         return shape.checked(sizeof(value_type));
     }
 
-    /// Empty; allocates nothing. Throws: std::invalid_argument -- see `BlockShape::checked`; an entry has a key and a
-    /// value.
+    /// Empty; allocates nothing.
+    /// Throws: std::invalid_argument -- see `BlockShape::checked`; an element is an entry, of a key and a value.
     block_map() : block_map(default_shape()) {}
     explicit block_map(const Allocator& allocator) : block_map(default_shape(), allocator) {}
     explicit block_map(const BlockShape& shape, const Allocator& allocator = Allocator())
         : tree_(checked_shape(shape), Memory(allocator)) {}
-    /// Of several entries with one key the last one counts.
+    /// The entries given. Of several entries with one key the last one counts.
     explicit block_map(std::span<const value_type> entries, const BlockShape& shape = default_shape(),
                        const Allocator& allocator = Allocator())
         : block_map(shape, allocator) {
@@ -145,10 +148,10 @@ public:
               const Allocator& allocator = Allocator())
         : block_map(std::span<const value_type>(entries.begin(), entries.size()), shape, allocator) {}
 
-    /// Cost: O(1); O(n) where the copy has its memory elsewhere.
+    /// Cost: O(1); O(n) where the copy takes its memory from another allocator.
     block_map(const block_map& other) : tree_(other.tree_, other.tree_.memory().for_copy()) {}
     block_map(const block_map& other, const Allocator& allocator) : tree_(other.tree_, Memory(allocator)) {}
-    /// Leaves the other one empty.
+    /// Leaves `other` empty.
     block_map(block_map&& other) noexcept : tree_(other.tree_.shape(), other.tree_.memory()) {
         ++other.changes_;
         tree_.take(other.tree_);
@@ -174,39 +177,50 @@ public:
     ~block_map() = default;
 
     friend void swap(block_map& a, block_map& b) noexcept(std::is_nothrow_move_assignable_v<block_map>) {
-        block_map other = std::move(a);
-        a = std::move(b);
-        b = std::move(other);
+        detail::swap_by_moves(a, b, Memory::kMovesAllocator || a.tree_.memory() == b.tree_.memory());
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return tree_.size(); }
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
     [[nodiscard]] BlockShape shape() const noexcept { return tree_.shape(); }
     [[nodiscard]] Allocator get_allocator() const noexcept { return tree_.memory().allocator(); }
-    /// No other map has any of this one's blocks, or the map is empty. Cost: O(blocks).
+    /// Whether no other map has any block of this one; true for an empty map. Cost: O(blocks).
     [[nodiscard]] bool is_unique() const noexcept { return usage().shared_blocks == 0; }
     /// Cost: O(blocks).
     [[nodiscard]] BlockUsage usage() const noexcept { return tree_.usage(); }
 
     // ---- reading
 
-    /// nullptr where the key is not there.
-    [[nodiscard]] const V* find(const K& key) const {
+    /// The value of a key; nullptr if the key is not there.
+    [[nodiscard]] const V* find(const K& key) const& {
         const value_type* const entry = tree_.find(key);
         return entry == nullptr ? nullptr : &entry->value;
     }
+    template <class U = V>
+    [[nodiscard]] const V* find(const K&) const&& {
+        return detail::refuse_view_of_temporary<U>(), nullptr;
+    }
     [[nodiscard]] bool contains(const K& key) const { return tree_.find(key) != nullptr; }
-    /// Throws: std::out_of_range.
-    [[nodiscard]] const V& at(const K& key) const {
+    /// The value of a key; of a temporary, a copy of it. Throws: std::out_of_range -- the key is not there.
+    [[nodiscard]] const V& at(const K& key) const& {
         const value_type* const entry = tree_.find(key);
         if (entry == nullptr) throw std::out_of_range("a key that is not in the block_map");
         return entry->value;
     }
+    [[nodiscard]] V at(const K& key) const&& { return at(key); }
 
-    [[nodiscard]] iterator begin() const { return {*this, false}; }
-    [[nodiscard]] iterator end() const { return {*this, true}; }
-    /// Calls `visit(std::span<const MapEntry<K, V>>)` for leaf after leaf. Throws: std::logic_error -- `visit` has
-    /// changed this map.
+    [[nodiscard]] iterator begin() const& { return {*this, false}; }
+    [[nodiscard]] iterator end() const& { return {*this, true}; }
+    template <class U = V>
+    [[nodiscard]] iterator begin() const&& {
+        return detail::refuse_view_of_temporary<U>(), iterator();
+    }
+    template <class U = V>
+    [[nodiscard]] iterator end() const&& {
+        return detail::refuse_view_of_temporary<U>(), iterator();
+    }
+    /// Calls `visit(std::span<const MapEntry<K, V>>)` for each leaf.
+    /// Throws: std::logic_error -- `visit` has changed this map.
     template <class F>
     requires std::invocable<F&, std::span<const value_type>>
     void for_each_span(F&& visit) const {
@@ -214,12 +228,12 @@ public:
         detail::MapPosition position;
         for (auto leaf = tree_.next_leaf(position); !leaf.empty(); leaf = tree_.next_leaf(position)) {
             visit(leaf);
-            if (changes_ != unchanged) throw std::logic_error("a block_map changed while it was gone through");
+            if (changes_ != unchanged) throw std::logic_error("the function that visits a block_map has changed it");
         }
     }
 
-    /// Calls `visit(key, mine, theirs)` for each key that does not have the same value in both maps, until it returns
-    /// false; mine or theirs is nullptr where the key is not there.
+    /// Calls `visit(key, mine, theirs)` for each key that does not have the same value in both maps, until `visit`
+    /// returns false. `mine` or `theirs` is nullptr where the key is not in that map.
     /// Cost: blocks that both share are not looked at; O(n) if the shapes differ.
     template <class F>
     requires std::predicate<F&, const K&, const V*, const V*>
@@ -233,25 +247,25 @@ public:
 
     // ---- changing
 
-    /// Adds the key, unless it is there.
-    [[nodiscard]] block_map insert(K key, V value) const& {
+    /// Adds the key with this value, unless the key is there.
+    [[VMCOW_RETURNS_CHANGED_COPY(insert)]] block_map insert(K key, V value) const& {
         return changed([&](block_map& copy) { copy.insert_in_place(std::move(key), std::move(value)); });
     }
-    [[nodiscard]] block_map insert(K key, V value) && {
+    [[VMCOW_RETURNS_ITSELF(insert)]] block_map insert(K key, V value) && {
         insert_in_place(std::move(key), std::move(value));
         return std::move(*this);
     }
-    /// False where the key was there; nothing has changed then.
+    /// False if the key was there; nothing has changed then.
     bool insert_in_place(K key, V value) {
         ++changes_;
         return tree_.insert(std::move(key), std::move(value));
     }
 
     /// Gives the key this value, whether it is there or not.
-    [[nodiscard]] block_map set(K key, V value) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(set)]] block_map set(K key, V value) const& {
         return changed([&](block_map& copy) { copy.set_in_place(std::move(key), std::move(value)); });
     }
-    [[nodiscard]] block_map set(K key, V value) && {
+    [[VMCOW_RETURNS_ITSELF(set)]] block_map set(K key, V value) && {
         set_in_place(std::move(key), std::move(value));
         return std::move(*this);
     }
@@ -260,15 +274,16 @@ public:
         tree_.set(std::move(key), std::move(value));
     }
 
-    /// `change(value)` may write to the value, and to nothing else of this map. Throws: std::out_of_range.
+    /// Calls `change(value)`, which may write to the value, and must neither change nor copy this map.
+    /// Throws: std::out_of_range -- the key is not there; std::logic_error -- `change` has changed or copied the map.
     template <class F>
     requires std::invocable<F&&, V&>
-    [[nodiscard]] block_map update(const K& key, F&& change) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(update)]] block_map update(const K& key, F&& change) const& {
         return changed([&](block_map& copy) { copy.update_in_place(key, std::forward<F>(change)); });
     }
     template <class F>
     requires std::invocable<F&&, V&>
-    [[nodiscard]] block_map update(const K& key, F&& change) && {
+    [[VMCOW_RETURNS_ITSELF(update)]] block_map update(const K& key, F&& change) && {
         update_in_place(key, std::forward<F>(change));
         return std::move(*this);
     }
@@ -278,24 +293,26 @@ public:
         ++changes_;
         value_type* const entry = tree_.own_entry(key);
         if (entry == nullptr) throw std::out_of_range("a key that is not in the block_map");
+        const std::uint64_t changes = changes_;
         std::forward<F>(change)(entry->value);
+        detail::check_only_element_changed(changes_ == changes && tree_.has_own_root());
     }
 
-    /// Takes the key out, if it is there.
-    [[nodiscard]] block_map erase(const K& key) const& {
+    /// Removes the key, if it is there.
+    [[VMCOW_RETURNS_CHANGED_COPY(erase)]] block_map erase(const K& key) const& {
         return changed([&](block_map& copy) { copy.erase_in_place(key); });
     }
-    [[nodiscard]] block_map erase(const K& key) && {
+    [[VMCOW_RETURNS_ITSELF(erase)]] block_map erase(const K& key) && {
         erase_in_place(key);
         return std::move(*this);
     }
-    /// False where the key was not there.
+    /// False if the key was not there.
     bool erase_in_place(const K& key) {
         ++changes_;
         return tree_.erase(key);
     }
 
-    /// Keeps the shape.
+    /// Removes all entries and keeps the shape.
     void clear_in_place() noexcept {
         ++changes_;
         tree_.clear();
@@ -313,15 +330,15 @@ private:
     std::uint64_t changes_ = 0;
 };
 
-/// What has become of a key from one map to another.
+/// A key that does not have the same value in two maps.
 template <class K, class V>
 struct MapDifference {
     K key;
-    const V* before;  ///< in the first map; nullptr where it was not there
-    const V* after;
+    const V* before;  ///< its value in the first map; nullptr if it is not there
+    const V* after;   ///< its value in the second map; nullptr if it is not there
 };
 
-/// The keys that do not have the same value in both maps. What it points to belongs to the maps.
+/// The keys that do not have the same value in both maps. The values that the result points to belong to the maps.
 /// Cost: blocks that both share are not looked at; O(n) if the shapes differ.
 template <class K, class V, Options kOptions, class Hash, class Equal, class Allocator>
 [[nodiscard]] std::vector<MapDifference<K, V>> diff(const block_map<K, V, kOptions, Hash, Equal, Allocator>& a,

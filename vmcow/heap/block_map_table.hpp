@@ -9,8 +9,8 @@
 #include <stdexcept>
 #include <type_traits>
 
-#include "vmcow/heap/block_index.hpp"
 #include "vmcow/heap/block_map.hpp"
+#include "vmcow/heap/blocks/block_index.hpp"
 
 namespace vmcow::heap {
 
@@ -30,13 +30,13 @@ struct MapAccess {
                                             unsigned above) noexcept {
         return Tree::run_at(child, parent, above, parent->bits);
     }
-    /// The map's blocks are not what they were, and not its alone.
+    /// Notes that the map's blocks are about to be replaced, and may be shared.
     template <class Map>
     static void changed(Map& map) noexcept {
         ++map.changes_;
         map.tree_.alone_.set(false);
     }
-    /// Shortcuts lead to the leaves that are there now.
+    /// Makes the shortcuts lead to the leaves that the tree has now.
     template <class Tree>
     static void renew_shortcuts(Tree& tree) noexcept {
         if (tree.shortcut_bits_ != 0) tree.add_shortcuts(Tree::Nodes::at(tree.root_), 0, 0);
@@ -54,11 +54,11 @@ struct MapAccess {
 ///     auto b = load_again();                     // the same entries, in blocks of its own
 ///     table.deduplicate(b);                      // b has a's blocks now
 ///
-/// Equal are leaves with the same entries, byte for byte, in whatever order they came, for the same first bits of their
-/// keys' hashes. So leaves of one map never are, and those of two maps only where these have split alike: equal maps
-/// that shrank differently share less. The table keeps a handle of each leaf that it knows, so that nothing in it
-/// changes: the first write to one copies it, until `purge`. Leaves that only the table still has go by themselves once
-/// they are as many as the others.
+/// Two leaves are equal if they have the same entries, byte for byte and in any order, for the same first bits of their
+/// keys' hashes. So two leaves of one map are never equal, and leaves of two maps are equal only where the maps have
+/// split alike: equal maps that shrank differently share less. The table keeps a handle of each leaf that it knows, so
+/// that the leaf does not change: the first write to it copies it, until `purge`. The table forgets leaves that no map
+/// has any more when they are as many as the others.
 ///
 /// Threads: one at a time, and as the maps.
 template <class K, class V, Options kOptions = Options{}, class Hash = std::hash<K>, class Equal = std::equal_to<K>,
@@ -76,11 +76,11 @@ public:
     explicit block_map_table(const BlockShape& shape = Map::default_shape(), const Allocator& allocator = Allocator())
         : index_(Map::checked_shape(shape), allocator) {}
 
-    /// Lets the map's leaves be those of the table that are equal to them; the table learns the others. What the map
-    /// holds does not change, but its iterators have become those of a changed map. Leaves that `since` has, too, are
-    /// not looked at: a map that has been deduplicated already, of which this one is a later version.
-    /// Throws: std::invalid_argument -- another shape, or memory that is not the table's; what the allocator throws:
-    ///         part of it has been done.
+    /// Replaces leaves of the map by equal leaves of the table; the table adds the map's other leaves. The entries of
+    /// the map do not change, but its iterators are those of a changed map. `since` may be a map that has been
+    /// deduplicated already, of which this one is a later version: leaves that both have are not looked at.
+    /// Throws: std::invalid_argument -- the map has another shape or another allocator than the table; what the
+    ///         allocator throws: some leaves have been replaced then.
     /// Cost:   hashes each entry of the leaves that it looks at.
     Deduplicated deduplicate(Map& map, const Map* since = nullptr) {
         auto& tree = Access::tree(map);
@@ -112,21 +112,21 @@ public:
 
     /// Forgets the leaves that no map has any more.
     void purge() noexcept { index_.purge(); }
-    /// How many different leaves it knows.
+    /// How many different leaves the table knows.
     [[nodiscard]] std::size_t size() const noexcept { return index_.size(); }
-    /// And what these take.
+    /// The memory of the leaves that the table knows.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return index_.bytes(); }
 
 private:
     using Tree = std::remove_reference_t<decltype(Access::tree(std::declval<Map&>()))>;
-    /// Where a node is.
+    /// Where in a tree a node stands.
     struct Way {
         const Tree& tree;
-        unsigned above = 0;  ///< bits of the hash that have been used
-        bool own = true;     ///< nobody else has any of the nodes above
+        unsigned above = 0;  ///< the bits of the hash that the nodes above have used
+        bool own = true;     ///< no other map has any of the nodes above
     };
 
-    /// The node to take the place of this one, with a handle for the caller; nullptr if it may stay.
+    /// The node that is to replace this one, with a handle for the caller; nullptr if the node may stay.
     [[nodiscard]] Node* deduplicated(Node* node, const Node* since, const Way& way, Deduplicated& done) {
         if (node == nullptr || node == since) return nullptr;
         if (node->is_leaf()) return known_leaf(node, done);
@@ -151,7 +151,8 @@ private:
         }
         return own ? nullptr : mine;
     }
-    /// A copy of a node. Throws: the child that was to be put into it has ended.
+    /// A copy of a node, to put `child` into.
+    /// Throws: what the allocator throws; the caller's handle of `child` is gone.
     [[nodiscard]] Node* copy_for(const Node* node, Node* child) {
         try {
             Node* const copy = index_.nodes().copy_inner(node, node->bits);
@@ -164,7 +165,7 @@ private:
     }
 
     [[nodiscard]] Node* known_leaf(Node* leaf, Deduplicated& done) {
-        // A sum, so that the order does not matter. What lies between key and value is nobody's.
+        // A sum, so that the order does not matter. Key and value are hashed apart: padding between them is undefined.
         std::uint64_t hash = 0;
         const Entry* const entries = Nodes::entries(leaf);
         for (std::uint32_t i = 0; i < leaf->used; ++i) {

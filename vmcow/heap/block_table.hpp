@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "vmcow/heap/block_array.hpp"
-#include "vmcow/heap/block_index.hpp"
+#include "vmcow/heap/blocks/block_index.hpp"
 
 namespace vmcow::heap {
 
@@ -22,7 +22,7 @@ struct BlockAccess {
     static auto& root(Array& array) noexcept {
         return array.root_;
     }
-    /// The array's blocks are not what they were, and not its alone.
+    /// Notes that the array's blocks are about to be replaced, and may be shared.
     template <class Array>
     static void changed(Array& array) noexcept {
         ++array.changes_;
@@ -34,17 +34,17 @@ struct BlockAccess {
 
 // NOLINTBEGIN(readability-identifier-naming): beside `block_array`.
 
-/// Finds equal leaves by hash, in one array and in several, and lets all of them share one: what file systems call
-/// deduplication.
+/// Finds equal leaves by hash, in one array and in several, and lets all of them share one block, as file systems do
+/// with deduplication.
 ///
 ///     block_table<long> table;
 ///     table.deduplicate(a);
 ///     auto b = load_again();                     // the same elements, in blocks of its own
 ///     table.deduplicate(b);                      // b has a's blocks now
 ///
-/// Equal are leaves whose bytes are equal: the hash only says which to compare. The table keeps a handle of each leaf
-/// that it knows, so that nothing in it changes: the first write to one copies it, until `purge`. Leaves that only the
-/// table still has go by themselves once they are as many as the others.
+/// Two leaves are equal if their bytes are: the hash only finds the leaves to compare. The table keeps a handle of each
+/// leaf that it knows, so that the leaf does not change: the first write to it copies it, until `purge`. The table
+/// forgets leaves that no array has any more when they are as many as the others.
 ///
 /// Threads: one at a time, and as the arrays.
 /// Source:  XXH3, xxhash.h; ZFS, which does so for its blocks.
@@ -61,11 +61,11 @@ public:
     explicit block_table(const BlockShape& shape = Array::default_shape(), const Allocator& allocator = Allocator())
         : index_(shape.checked(sizeof(T)), allocator) {}
 
-    /// Lets the array's leaves, but for the last one, be those of the table that are equal to them; the table learns
-    /// the others. What the array holds does not change. Leaves that `since` has, too, are not looked at: an array that
-    /// has been deduplicated already, of which this one is a later version.
-    /// Throws: std::invalid_argument -- another shape, or memory that is not the table's; what the allocator throws:
-    ///         part of it has been done.
+    /// Replaces leaves of the array, except the last one, by equal leaves of the table; the table adds the array's
+    /// other leaves. The elements of the array do not change. `since` may be an array that has been deduplicated
+    /// already, of which this one is a later version: leaves that both have are not looked at.
+    /// Throws: std::invalid_argument -- the array has another shape or another allocator than the table; what the
+    ///         allocator throws: some leaves have been replaced then.
     /// Cost:   hashes each leaf that it looks at.
     Deduplicated deduplicate(Array& array, const Array* since = nullptr) {
         Nodes& nodes = index_.nodes();
@@ -91,14 +91,14 @@ public:
 
     /// Forgets the leaves that no array has any more.
     void purge() noexcept { index_.purge(); }
-    /// How many different leaves it knows.
+    /// How many different leaves the table knows.
     [[nodiscard]] std::size_t size() const noexcept { return index_.size(); }
-    /// And what these take.
+    /// The memory of the leaves that the table knows.
     [[nodiscard]] std::uint64_t bytes() const noexcept { return index_.bytes(); }
 
 private:
-    /// The node to take the place of this one, with a handle for the caller; nullptr if it may stay. `own`: nobody else
-    /// has any of the nodes above.
+    /// The node that is to replace this one, with a handle for the caller; nullptr if the node may stay. `own` says
+    /// that no other array has any of the nodes above.
     [[nodiscard]] Node* deduplicated(Node* node, const Node* since, unsigned level, bool own, Deduplicated& done) {
         Nodes& nodes = index_.nodes();
         if (node == since) return nullptr;
@@ -121,7 +121,8 @@ private:
         }
         return own ? nullptr : mine;
     }
-    /// A copy of a node. Throws: the child that was to be put into it has ended.
+    /// A copy of a node, to put `child` into.
+    /// Throws: what the allocator throws; the caller's handle of `child` is gone.
     [[nodiscard]] Node* copy_for(const Node* node, Node* child, unsigned level) {
         try {
             return index_.nodes().copy_inner(node);

@@ -11,9 +11,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "vmcow/heap/buffer.hpp"
-#include "vmcow/heap/elements.hpp"
+#include "vmcow/heap/changes.hpp"
 #include "vmcow/heap/sharing.hpp"
+#include "vmcow/heap/whole/buffer.hpp"
+#include "vmcow/heap/whole/elements.hpp"
 
 namespace vmcow::heap {
 
@@ -21,27 +22,32 @@ namespace vmcow::heap {
 template <class T, Options kOptions = Options{}, class Allocator = std::allocator<T>>
 class slice;
 
-/// Elements in a row, shared as a whole: a copy counts, and the first change of one that is shared copies the elements.
+/// Elements in a row, shared as a whole: copying a list increments a count, and the first change of a shared list
+/// copies the elements.
 ///
 ///     list<int> a{1, 2, 3};
 ///     list<int> b = a;                 // O(1)
-///     a = std::move(a).push(4);        // copies, once: b has the three
-///     a = std::move(a).push(5);        // in place
+///     a.push_in_place(4);              // copies, once: b has the three
+///     a = std::move(a).push(5);        // in place, as a.push_in_place(5)
 ///     list<int> c = a.push(6);         // a stays as it is
+///     a = a.push(7);                   // copies: while the new list is made, the old one is there
 ///
-/// Every operation has two forms. On an lvalue it leaves that alone and returns a new list; on an rvalue that nobody
-/// shares it changes it in place, and returns it: in a chain, each is the operand of the next one.
+/// Every change has three forms. `..._in_place` changes the list itself, and copies the elements only if others share
+/// them. Called on an lvalue, the other form leaves the list alone and returns a new one. Called on an rvalue, it
+/// changes the list in place and returns it, so that changes can be chained.
 ///
 /// Shape:   a pointer; the block has three words and the elements, and grows by half.
 /// Throws:  std::out_of_range -- an index; what allocating or copying an element throws. Operands are then as before.
-/// Cost:    the index, `push` and `pop` of a unique one O(1); what moves elements O(n).
+/// Cost:    O(1) for indexing, and for `push` and `pop` of a unique list; O(n) for changes that move elements.
 /// Threads: see Sharing. Reading never writes, so a list in read-only memory can be read.
 ///
-/// An element may hold lists of its own type, nested however deep; destroying them takes little stack. Comparing them,
-/// and copying them between allocators that differ, takes as much as they are deep. A copy to where the allocator is
+/// A list that was moved from, by any function that takes an rvalue, is empty and can be used again.
+///
+/// An element may hold lists of its own type, nested to any depth; destroying them takes little stack. Comparing them,
+/// and copying them between allocators that differ, takes stack in proportion to the depth. A copy whose allocator is
 /// another one, as in or out of a `vmcow::Value`, copies the elements.
 template <class T, Options kOptions = Options{}, class Allocator = std::allocator<T>>
-class list : public detail::ElementsFace<list<T, kOptions, Allocator>, T> {
+class list : public detail::ElementChanges<list<T, kOptions, Allocator>, T> {
     using Buffer = detail::Buffer<T, kOptions, Allocator>;
 
 public:
@@ -64,117 +70,93 @@ public:
     list(list&&) noexcept = default;
     list(list&& other, const Allocator& allocator) : buffer_(std::move(other.buffer_), allocator) {}
     list& operator=(const list&) = default;
-    // NOLINTNEXTLINE(bugprone-exception-escape): as the buffer's.
+    // NOLINTNEXTLINE(bugprone-exception-escape): not noexcept where the buffer's assignment can throw.
     list& operator=(list&&) noexcept(std::is_nothrow_move_assignable_v<Buffer>) = default;
     ~list() = default;
     void swap(list& other) { buffer_.swap(other.buffer_); }
     friend void swap(list& a, list& b) { a.swap(b); }
 
     [[nodiscard]] Allocator get_allocator() const noexcept { return buffer_.get_allocator(); }
-    /// All of them as they lie, at memory speed. Good until this list is changed, assigned or destroyed.
-    [[nodiscard]] std::span<const T> span() const noexcept { return {buffer_.data(), buffer_.size()}; }
-    [[nodiscard]] const T* data() const noexcept { return buffer_.data(); }
+    /// All elements, to be read at memory speed. Good until this list is changed, assigned, moved or destroyed.
+    [[nodiscard]] std::span<const T> span() const& noexcept { return {buffer_.data(), buffer_.size()}; }
+    [[nodiscard]] const T* data() const& noexcept { return buffer_.data(); }
+    template <class U = T>
+    [[nodiscard]] std::span<const T> span() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return {};
+    }
+    template <class U = T>
+    [[nodiscard]] const T* data() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return nullptr;
+    }
     [[nodiscard]] std::size_t capacity() const noexcept { return buffer_.capacity(); }
-    /// Nobody else shares the elements: a change is made in place.
+    /// Whether no other list shares the elements: then a change is made in place.
     [[nodiscard]] bool is_unique() const noexcept { return buffer_.is_unique(); }
     [[nodiscard]] bool shares_with(const list& other) const noexcept { return buffer_.shares_with(other.buffer_); }
-    friend bool operator==(const list& a, const list& b) {
-        return a.buffer_.shares_with(b.buffer_) || std::ranges::equal(a.span(), b.span());
-    }
 
-    // Each operation: on an lvalue of a copy, which costs nothing before it is changed; on an rvalue in place.
+    // The other two forms of these changes, and what each change does: detail::ElementChanges.
 
-    [[nodiscard]] list push(T value) const& { return list(*this).push(std::move(value)); }
-    [[nodiscard]] list push(T value) && {
-        buffer_.push(std::move(value));
-        return std::move(*this);
-    }
-    /// Throws: std::out_of_range -- it is empty.
-    [[nodiscard]] list pop() const& { return list(*this).pop(); }
-    [[nodiscard]] list pop() && {
+    void push_in_place(T value) { buffer_.push(std::move(value)); }
+    void pop_in_place() {
         detail::check_not_empty(this->size());
         buffer_.erase(this->size() - 1, 1);
-        return std::move(*this);
     }
-    /// `index` may be the end.
-    [[nodiscard]] list insert(std::size_t index, T value) const& { return list(*this).insert(index, std::move(value)); }
-    [[nodiscard]] list insert(std::size_t index, T value) && {
+    void insert_in_place(std::size_t index, T value) {
         detail::check_index(index, this->size() + 1);
         buffer_.replace(index, 0, 1, [&](T* to, std::size_t& made) { buffer_.construct(to, made, std::move(value)); });
-        return std::move(*this);
     }
-    [[nodiscard]] list remove(std::size_t index) const& { return list(*this).remove(index); }
-    [[nodiscard]] list remove(std::size_t index) && {
+    void remove_in_place(std::size_t index) {
         detail::check_index(index, this->size());
         buffer_.erase(index, 1);
-        return std::move(*this);
     }
-    [[nodiscard]] list set(std::size_t index, T value) const& { return list(*this).set(index, std::move(value)); }
-    [[nodiscard]] list set(std::size_t index, T value) && {
+    void set_in_place(std::size_t index, T value) {
         detail::check_index(index, this->size());
         if (!buffer_.is_unique()) [[unlikely]]
-            return std::move(*this).set_in_copy(index, std::move(value));
+            return set_in_copy(index, std::move(value));
         buffer_.writable()[index] = std::move(value);
-        return std::move(*this);
-    }
-    /// Calls `change(element)`, as for an element that holds structures itself. If it throws, the element is as it has
-    /// left it.
-    template <std::invocable<T&> F>
-    [[nodiscard]] list update(std::size_t index, F&& change) const& {
-        return list(*this).update(index, std::forward<F>(change));
     }
     template <std::invocable<T&> F>
-    [[nodiscard]] list update(std::size_t index, F&& change) && {
+    void update_in_place(std::size_t index, F&& change) {
         detail::check_index(index, this->size());
         buffer_.make_unique();
-        std::invoke(std::forward<F>(change), buffer_.writable()[index]);
-        return std::move(*this);
+        T* const all = buffer_.writable();
+        std::invoke(std::forward<F>(change), all[index]);
+        detail::check_only_element_changed(buffer_.data() == all && buffer_.is_unique());
     }
-    [[nodiscard]] list reverse() const& { return list(*this).reverse(); }
-    [[nodiscard]] list reverse() && {
-        if (this->size() < 2) return std::move(*this);
+    void reverse_in_place() {
+        if (this->size() < 2) return;
         buffer_.make_unique();
         std::reverse(buffer_.writable(), buffer_.writable() + this->size());
-        return std::move(*this);
-    }
-    /// Equal elements keep their order. If `less` throws, an rvalue's elements are in another order.
-    template <class Less = std::less<>>
-    [[nodiscard]] list sort(Less less = {}) const& {
-        return list(*this).sort(std::move(less));
     }
     template <class Less = std::less<>>
-    [[nodiscard]] list sort(Less less = {}) && {
-        if (this->size() < 2) return std::move(*this);
+    void sort_in_place(Less less = {}) {
+        if (this->size() < 2) return;
         buffer_.make_unique();
         std::stable_sort(buffer_.writable(), buffer_.writable() + this->size(), std::move(less));
-        return std::move(*this);
     }
-    /// `other` may be this list.
-    [[nodiscard]] list concat(const list& other) const& { return list(*this).concat(other); }
-    [[nodiscard]] list concat(const list& other) && { return std::move(*this).concat(other.span()); }
-    /// `others` may lie in this list.
-    [[nodiscard]] list concat(std::span<const T> others) const& { return list(*this).concat(others); }
-    [[nodiscard]] list concat(std::span<const T> others) && {
-        buffer_.append_copies(others.data(), others.size());
-        return std::move(*this);
-    }
-    /// The first `count`, and all but the first `count`; of a list that has less, all or none.
-    [[nodiscard]] list take(std::size_t count) const& { return part(0, std::min(count, this->size())); }
-    [[nodiscard]] list take(std::size_t count) && {
+    void take_in_place(std::size_t count) {
         const std::size_t taken = std::min(count, this->size());
         buffer_.erase(taken, this->size() - taken);
+    }
+    void drop_in_place(std::size_t count) { buffer_.erase(0, std::min(count, this->size())); }
+    /// Makes room for `capacity` elements, so that pushing them allocates nothing.
+    [[VMCOW_RETURNS_CHANGED_COPY(reserve)]] list reserve(std::size_t capacity) const& {
+        return list(*this).reserve(capacity);
+    }
+    [[VMCOW_RETURNS_ITSELF(reserve)]] list reserve(std::size_t capacity) && {
+        reserve_in_place(capacity);
         return std::move(*this);
     }
-    [[nodiscard]] list drop(std::size_t count) const& {
-        const std::size_t dropped = std::min(count, this->size());
-        return part(dropped, this->size() - dropped);
+    void reserve_in_place(std::size_t capacity) {
+        if (capacity <= this->capacity()) return;
+        buffer_.make_unique();
+        buffer_.reserve(capacity);
     }
-    [[nodiscard]] list drop(std::size_t count) && {
-        buffer_.erase(0, std::min(count, this->size()));
-        return std::move(*this);
-    }
-    /// `count` elements from `first` on, which share this list's memory: O(1). Cut at the end, as substr is.
+    void clear_in_place() noexcept { buffer_.drop(); }
+    /// A slice of `count` elements from `first` on, cut at the end, as substr is. It keeps all of this list's memory.
     /// Throws: std::out_of_range -- `first` lies behind the end.
+    /// Cost:   O(1).
     [[nodiscard]] heap::slice<T, kOptions, Allocator> slice(std::size_t first, std::size_t count) const& {
         return list(*this).slice(first, count);
     }
@@ -182,22 +164,15 @@ public:
         const std::size_t taken = detail::checked_count(first, count, this->size());
         return heap::slice<T, kOptions, Allocator>(std::move(buffer_), first, taken);
     }
-    /// With room for that many, so that pushing them allocates nothing.
-    [[nodiscard]] list reserve(std::size_t capacity) const& { return list(*this).reserve(capacity); }
-    [[nodiscard]] list reserve(std::size_t capacity) && {
-        if (capacity <= this->capacity()) return std::move(*this);
-        buffer_.make_unique();
-        buffer_.reserve(capacity);
-        return std::move(*this);
-    }
 
 private:
     friend class heap::slice<T, kOptions, Allocator>;
+    friend class detail::ElementChanges<list, T>;
     explicit list(Buffer&& buffer) noexcept : buffer_(std::move(buffer)) {}
 
-    /// In a variable of its own, so that nothing but the moves of a handle asks where a list is that is set in place
-    /// step by step: it stays in a register.
-    [[nodiscard]] list set_in_copy(std::size_t index, T value) && {
+    /// Replaces the element in a local list, so that only moves of the handle take the address of this one: a list that
+    /// is set in place step by step stays in a register.
+    void set_in_copy(std::size_t index, T&& value) {
         list mine(std::move(*this));
         try {
             mine.replace_one(index, std::move(value));
@@ -205,8 +180,9 @@ private:
             *this = std::move(mine);
             throw;
         }
-        return mine;
+        *this = std::move(mine);
     }
+    void append_in_place(std::span<const T> others) { buffer_.append_copies(others.data(), others.size()); }
     [[gnu::noinline]] void replace_one(std::size_t index, T&& value) {
         buffer_.replace(index, 1, 1, [&](T* to, std::size_t& made) { buffer_.construct(to, made, std::move(value)); });
     }

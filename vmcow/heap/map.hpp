@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "vmcow/heap/shared_container.hpp"
 #include "vmcow/heap/sharing.hpp"
+#include "vmcow/heap/whole/shared_container.hpp"
 
 namespace vmcow::heap {
 namespace detail {
@@ -37,13 +37,12 @@ struct HashTable {
 
 // NOLINTBEGIN(readability-identifier-naming): named as containers are.
 
-/// Values by key, in no order: a boost::unordered_map that is shared as a whole, as list's elements are, and operations
-/// with the same two forms.
+/// Values by key, in no order: a boost::unordered_map that is shared as a whole, as the elements of a list are. Its
+/// changes have the three forms of list. A map that was moved from is empty and can be used again.
 ///
 /// Throws:  std::out_of_range -- no such key; what hashing, comparing, allocating or copying throws. Operands are then
-/// as
-///          before.
-/// Cost:    as the hash table; a copy O(1), the first change of a shared one copies it.
+///          as before.
+/// Cost:    as the hash table; a copy is O(1), and the first change of a shared map copies the table.
 /// Threads: as list.
 template <class K, class V, Options kOptions = Options{}, class Allocator = std::allocator<std::pair<const K, V>>,
           class Hash = boost::hash<K>, class Equal = std::equal_to<K>>
@@ -55,7 +54,7 @@ public:
     using Face::Face;
     map() = default;
     map(std::initializer_list<std::pair<const K, V>> entries, const Allocator& allocator = {}) : Face(allocator) {
-        for (const auto& [key, value] : entries) *this = std::move(*this).set(key, value);
+        for (const auto& [key, value] : entries) this->set_in_place(key, value);
     }
     map(const map&) = default;
     map(const map& other, const Allocator& allocator) : Face(other, allocator) {}

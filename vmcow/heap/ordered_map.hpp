@@ -10,19 +10,19 @@
 #include <type_traits>
 #include <utility>
 
-#include "vmcow/heap/shared_container.hpp"
 #include "vmcow/heap/sharing.hpp"
+#include "vmcow/heap/whole/shared_container.hpp"
 
 namespace vmcow::heap {
 namespace detail {
 
-/// Entries in a row, which a hash table finds.
+/// A Boost container that keeps entries in a row and finds them by hash.
 template <class K, class V, Options kOptions, class Allocator, class Hash, class Equal>
 struct OrderedHashTable {
     using Key = K;
     using Mapped = V;
     using Entry = std::pair<const K, V>;
-    /// Not boost::multi_index::member, which wants to know V: an entry may hold maps of its own type.
+    /// Not boost::multi_index::member, which needs a complete V: an entry may hold maps of its own type.
     struct KeyOf {
         using result_type = const K;  // NOLINT(readability-identifier-naming): the name that the index looks for
         const K& operator()(const Entry& entry) const noexcept { return entry.first; }
@@ -38,7 +38,7 @@ struct OrderedHashTable {
         const auto found = hashed.find(key);
         return found == hashed.end() ? nullptr : &found->second;
     }
-    /// The value is no part of what the indices look at.
+    /// The value may be changed: the indices look only at the key.
     [[nodiscard]] static V* find(Container& table, const K& key) {
         return const_cast<V*>(find(std::as_const(table), key));
     }
@@ -51,8 +51,8 @@ struct OrderedHashTable {
 // NOLINTBEGIN(readability-identifier-naming): named as containers are.
 
 /// Values by key, in the order in which the keys were added, as in PHP's arrays and Python's dictionaries. Setting a
-/// key that is there keeps its place; one that was removed and is set again comes last. Two are equal if they have
-/// equal entries in the same order. Otherwise as map.
+/// key that is there keeps its place; a key that was removed and is set again comes last. Two ordered maps are equal if
+/// they have equal entries in the same order. Otherwise as map.
 template <class K, class V, Options kOptions = Options{}, class Allocator = std::allocator<std::pair<const K, V>>,
           class Hash = boost::hash<K>, class Equal = std::equal_to<K>>
 class ordered_map
@@ -66,7 +66,7 @@ public:
     ordered_map() = default;
     ordered_map(std::initializer_list<std::pair<const K, V>> entries, const Allocator& allocator = {})
         : Face(allocator) {
-        for (const auto& [key, value] : entries) *this = std::move(*this).set(key, value);
+        for (const auto& [key, value] : entries) this->set_in_place(key, value);
     }
     ordered_map(const ordered_map&) = default;
     ordered_map(const ordered_map& other, const Allocator& allocator) : Face(other, allocator) {}

@@ -6,14 +6,18 @@ namespace vmcow::heap {
 
 // NOLINTBEGIN(readability-identifier-naming): named as containers are.
 
-/// Some elements of a list, of which it keeps the memory: `a.slice(3, 5)`, `std::move(a).slice(3, 5)`.
+/// Some elements of a list, whose memory the slice keeps: `a.slice(3, 5)`, `std::move(a).slice(3, 5)`.
 ///
-/// While the list or another slice shares that memory, a change copies the elements of the slice, not the rest. Once
-/// nobody does, changes are made in place. Operations have the two forms of list, and throw as those do.
+/// While the list or another slice shares that memory, a change copies the elements of the slice, not the rest. When
+/// nothing else shares the memory, changes are made in place, and the first change that moves elements destroys those
+/// behind the slice. A slice stays a slice; `to_list()` makes a list of it. Changes have the three forms of list, and
+/// throw as those do. A slice that was moved from is empty and can be used again.
 ///
-/// Shape: a pointer to the list's block, where the slice begins and how long it is.
+/// Memory: a slice of ten elements keeps the list's million in memory as long as the slice exists and is not changed.
+///         An empty slice keeps none. `compact_in_place()` copies the ten elements and lets the others go.
+/// Shape:  a pointer to the list's block, and the slice's beginning and length.
 template <class T, Options kOptions, class Allocator>
-class slice : public detail::ElementsFace<slice<T, kOptions, Allocator>, T> {
+class slice : public detail::ElementChanges<slice<T, kOptions, Allocator>, T> {
     using Buffer = detail::Buffer<T, kOptions, Allocator>;
     using List = list<T, kOptions, Allocator>;
 
@@ -51,78 +55,100 @@ public:
         return *this;
     }
     ~slice() = default;
+    void swap(slice& other) { detail::swap_by_moves(*this, other, get_allocator() == other.get_allocator()); }
+    friend void swap(slice& a, slice& b) { a.swap(b); }
 
     [[nodiscard]] Allocator get_allocator() const noexcept { return buffer_.get_allocator(); }
-    /// Good until this slice is changed, assigned or destroyed.
-    [[nodiscard]] std::span<const T> span() const noexcept {
+    /// Good until this slice is changed, assigned, moved or destroyed.
+    [[nodiscard]] std::span<const T> span() const& noexcept {
         return {count_ == 0 ? nullptr : buffer_.data() + first_, count_};
     }
+    template <class U = T>
+    [[nodiscard]] std::span<const T> span() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return {};
+    }
+    /// Whether nothing else shares the memory: then a change is made in place.
     [[nodiscard]] bool is_unique() const noexcept { return buffer_.is_unique(); }
     [[nodiscard]] bool shares_with(const slice& other) const noexcept { return buffer_.shares_with(other.buffer_); }
     [[nodiscard]] bool shares_with(const List& other) const noexcept { return buffer_.shares_with(other.buffer_); }
-    friend bool operator==(const slice& a, const slice& b) { return std::ranges::equal(a.span(), b.span()); }
 
-    [[nodiscard]] slice set(std::size_t index, T value) const& { return slice(*this).set(index, std::move(value)); }
-    [[nodiscard]] slice set(std::size_t index, T value) && {
+    // The other two forms of these changes, and what each change does: detail::ElementChanges.
+
+    void push_in_place(T value) { insert_in_place(count_, std::move(value)); }
+    void pop_in_place() {
+        detail::check_not_empty(count_);
+        take_in_place(count_ - 1);
+    }
+    void insert_in_place(std::size_t index, T value) {
+        detail::check_index(index, count_ + 1);
+        replace(index, 0, 1, [&](T* to, std::size_t& made) { buffer_.construct(to, made, std::move(value)); });
+    }
+    /// The first and the last element are removed without a copy.
+    void remove_in_place(std::size_t index) {
+        detail::check_index(index, count_);
+        if (index == 0) return drop_in_place(1);
+        if (index == count_ - 1) return take_in_place(index);
+        replace(index, 1, 0, [](T*, std::size_t&) {});
+    }
+    void set_in_place(std::size_t index, T value) {
         detail::check_index(index, count_);
         make_own();
         buffer_.writable()[first_ + index] = std::move(value);
-        return std::move(*this);
-    }
-    /// As list::update.
-    template <std::invocable<T&> F>
-    [[nodiscard]] slice update(std::size_t index, F&& change) const& {
-        return slice(*this).update(index, std::forward<F>(change));
     }
     template <std::invocable<T&> F>
-    [[nodiscard]] slice update(std::size_t index, F&& change) && {
+    void update_in_place(std::size_t index, F&& change) {
         detail::check_index(index, count_);
         make_own();
-        std::invoke(std::forward<F>(change), buffer_.writable()[first_ + index]);
-        return std::move(*this);
+        T* const all = buffer_.writable();
+        std::invoke(std::forward<F>(change), all[first_ + index]);
+        detail::check_only_element_changed(buffer_.data() == all && buffer_.is_unique());
     }
-    [[nodiscard]] slice reverse() const& { return slice(*this).reverse(); }
-    [[nodiscard]] slice reverse() && {
-        if (count_ < 2) return std::move(*this);
+    void reverse_in_place() {
+        if (count_ < 2) return;
         make_own();
         std::reverse(buffer_.writable() + first_, buffer_.writable() + first_ + count_);
-        return std::move(*this);
-    }
-    /// As list::sort.
-    template <class Less = std::less<>>
-    [[nodiscard]] slice sort(Less less = {}) const& {
-        return slice(*this).sort(std::move(less));
     }
     template <class Less = std::less<>>
-    [[nodiscard]] slice sort(Less less = {}) && {
-        if (count_ < 2) return std::move(*this);
+    void sort_in_place(Less less = {}) {
+        if (count_ < 2) return;
         make_own();
         T* const begin = buffer_.writable() + first_;
         std::stable_sort(begin, begin + count_, std::move(less));
-        return std::move(*this);
     }
-    /// Of a slice that has less, all or none.
-    [[nodiscard]] slice take(std::size_t count) const& { return slice(*this).take(count); }
-    [[nodiscard]] slice take(std::size_t count) && {
-        count_ = std::min(count, count_);
-        return std::move(*this);
-    }
-    [[nodiscard]] slice drop(std::size_t count) const& { return slice(*this).drop(count); }
-    [[nodiscard]] slice drop(std::size_t count) && {
+    /// Takes all elements if there are fewer than `count`. Copies nothing.
+    void take_in_place(std::size_t count) noexcept { narrow(0, std::min(count, count_)); }
+    /// Drops all elements if there are fewer than `count`. Copies nothing.
+    void drop_in_place(std::size_t count) noexcept {
         const std::size_t dropped = std::min(count, count_);
-        first_ += dropped;
-        count_ -= dropped;
+        narrow(dropped, count_ - dropped);
+    }
+    void clear_in_place() noexcept { clear(); }
+    /// A slice of `count` elements from `first` on, cut at the end. It refers to the list's memory, not to this slice.
+    /// Throws: std::out_of_range -- `first` lies behind the end.
+    [[VMCOW_RETURNS_CHANGED_COPY(slice_of)]] slice slice_of(std::size_t first, std::size_t count) const& {
+        return part(first, detail::checked_count(first, count, count_));
+    }
+    [[VMCOW_RETURNS_ITSELF(slice_of)]] slice slice_of(std::size_t first, std::size_t count) && {
+        slice_of_in_place(first, count);
         return std::move(*this);
     }
-    /// Throws: std::out_of_range -- `first` lies behind the end.
-    [[nodiscard]] slice slice_of(std::size_t first, std::size_t count) const& {
-        return slice(*this).slice_of(first, count);
+    void slice_of_in_place(std::size_t first, std::size_t count) {
+        narrow(first, detail::checked_count(first, count, count_));
     }
-    [[nodiscard]] slice slice_of(std::size_t first, std::size_t count) && {
-        const std::size_t taken = detail::checked_count(first, count, count_);
-        return std::move(*this).drop(first).take(taken);
+    /// Moves the elements to memory that holds nothing else, so that the rest of the list can go.
+    [[VMCOW_RETURNS_CHANGED_COPY(compact)]] slice compact() const& { return slice(*this).compact(); }
+    [[VMCOW_RETURNS_ITSELF(compact)]] slice compact() && {
+        compact_in_place();
+        return std::move(*this);
     }
-    /// A list of these elements. In place if nobody shares the memory; shared, if these are all that is in it.
+    void compact_in_place() {
+        if (count_ == buffer_.size()) return;
+        buffer_.keep_only(first_, count_);
+        first_ = 0;
+    }
+    /// A list of these elements. It takes over the memory if nothing else shares it, shares the memory if the slice has
+    /// all its elements, and is a copy otherwise.
     [[nodiscard]] List to_list() const& { return slice(*this).to_list(); }
     [[nodiscard]] List to_list() && {
         if (first_ != 0 || count_ != buffer_.size()) {
@@ -139,8 +165,36 @@ public:
 
 private:
     friend List;
+    friend class detail::ElementChanges<slice, T>;
     slice(Buffer&& buffer, std::size_t first, std::size_t count) noexcept
-        : first_(first), count_(count), buffer_(std::move(buffer)) {}
+        : first_(first), count_(count), buffer_(std::move(buffer)) {
+        drop_if_empty();
+    }
+    slice(const slice& other, std::size_t first, std::size_t count)
+        : first_(other.first_ + first), count_(count), buffer_(other.buffer_, first_, count_) {
+        drop_if_empty();
+    }
+
+    [[nodiscard]] slice part(std::size_t first, std::size_t count) const { return slice(*this, first, count); }
+    void append_in_place(std::span<const T> others) {
+        if (others.empty()) return;
+        replace(count_, 0, others.size(),
+                [&](T* to, std::size_t& made) { buffer_.construct_copies(to, made, others.data(), others.size()); });
+    }
+    template <class Fill>
+    void replace(std::size_t at, std::size_t removed, std::size_t count, const Fill& fill) {
+        first_ = buffer_.replace_within(first_, count_, at, removed, count, fill);
+        count_ = count_ - removed + count;
+    }
+    void narrow(std::size_t first, std::size_t count) noexcept {
+        first_ += first;
+        count_ = count;
+        drop_if_empty();
+    }
+    /// An empty slice gives up shared memory: by sharing it, it would only make others copy.
+    void drop_if_empty() noexcept {
+        if (count_ == 0 && !buffer_.is_unique()) clear();
+    }
 
     void make_own() {
         if (buffer_.is_unique()) return;

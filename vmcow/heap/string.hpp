@@ -13,16 +13,17 @@
 #include <string_view>
 #include <utility>
 
-#include "vmcow/heap/buffer.hpp"
-#include "vmcow/heap/elements.hpp"
 #include "vmcow/heap/sharing.hpp"
+#include "vmcow/heap/whole/buffer.hpp"
+#include "vmcow/heap/whole/elements.hpp"
 
 namespace vmcow::heap {
 
 // NOLINTBEGIN(readability-identifier-naming): named as in the standard library.
 
-/// Characters, shared as a whole as those of a list are, and operations with the same two forms. Up to `kSmall` of them
-/// lie in the string itself and are copied with it, without an allocation.
+/// Characters, shared as a whole, as the elements of a list are. Changes have the three forms of list. Up to `kSmall`
+/// characters lie in the string itself and are copied with it, without an allocation. A string that was moved from is
+/// empty and can be used again.
 ///
 /// Shape:   a pointer and 16 bytes; no zero at the end.
 /// Throws:  as list.
@@ -71,75 +72,113 @@ public:
     friend void swap(basic_string& a, basic_string& b) { a.swap(b); }
 
     [[nodiscard]] Allocator get_allocator() const noexcept { return buffer_.get_allocator(); }
-    /// Good until this string is changed, moved, assigned or destroyed.
-    [[nodiscard]] std::string_view view() const noexcept {
+    /// All characters. Good until this string is changed, moved, assigned or destroyed.
+    [[nodiscard]] std::string_view view() const& noexcept {
         if (!buffer_.has_memory()) return {small_.text, small_.size};
         return {buffer_.data(), buffer_.size()};
     }
+    template <class U = value_type>
+    [[nodiscard]] std::string_view view() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return {};
+    }
+    /// Works on a temporary too, as with std::string: the temporary lives as long as the call whose argument it is.
     operator std::string_view() const noexcept {
         return view();
     }  // NOLINT(google-explicit-constructor): as std::string
-    [[nodiscard]] std::span<const char> span() const noexcept { return view(); }
+    [[nodiscard]] std::span<const char> span() const& noexcept { return view(); }
+    template <class U = value_type>
+    [[nodiscard]] std::span<const char> span() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return {};
+    }
     [[nodiscard]] std::size_t size() const noexcept { return view().size(); }
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }
     /// Throws: std::out_of_range.
-    [[nodiscard]] const char& at(std::size_t index) const {
+    [[nodiscard]] const char& at(std::size_t index) const& {
         const std::string_view all = view();
         detail::check_index(index, all.size());
         return all[index];
     }
-    [[nodiscard]] const char& operator[](std::size_t index) const { return at(index); }
-    [[nodiscard]] const_iterator begin() const noexcept { return {*this, 0}; }
-    [[nodiscard]] const_iterator end() const noexcept { return {*this, size()}; }
-    /// A change is made in place: nobody else shares the characters, or they lie in the string itself.
+    [[nodiscard]] char at(std::size_t index) const&& { return at(index); }
+    [[nodiscard]] const char& operator[](std::size_t index) const& { return at(index); }
+    [[nodiscard]] char operator[](std::size_t index) const&& { return at(index); }
+    [[nodiscard]] const_iterator begin() const& noexcept { return {*this, 0}; }
+    [[nodiscard]] const_iterator end() const& noexcept { return {*this, size()}; }
+    template <class U = value_type>
+    [[nodiscard]] const_iterator begin() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return {};
+    }
+    template <class U = value_type>
+    [[nodiscard]] const_iterator end() const&& noexcept {
+        detail::refuse_view_of_temporary<U>();
+        return {};
+    }
+    /// Whether a change is made in place: no other string shares the characters, or they lie in the string itself.
     [[nodiscard]] bool is_unique() const noexcept { return buffer_.is_unique(); }
     [[nodiscard]] bool shares_with(const basic_string& other) const noexcept {
         return buffer_.shares_with(other.buffer_);
     }
 
-    /// Where `text` begins first, at `from` or later.
+    /// The index at which `text` first occurs, from `from` on; nullopt if it does not.
     [[nodiscard]] std::optional<std::size_t> find(std::string_view text, std::size_t from = 0) const noexcept {
         const std::size_t found = view().find(text, from);
         return found == std::string_view::npos ? std::nullopt : std::optional(found);
     }
     [[nodiscard]] bool contains(std::string_view text) const noexcept { return find(text).has_value(); }
 
-    /// `text` may lie in this string.
-    [[nodiscard]] basic_string concat(std::string_view text) const& { return basic_string(*this).concat(text); }
-    [[nodiscard]] basic_string concat(std::string_view text) && {
+    /// Appends `text`, which may lie in this string.
+    [[VMCOW_RETURNS_CHANGED_COPY(concat)]] basic_string concat(std::string_view text) const& {
+        return basic_string(*this).concat(text);
+    }
+    [[VMCOW_RETURNS_ITSELF(concat)]] basic_string concat(std::string_view text) && {
         append(text);
         return std::move(*this);
     }
-    [[nodiscard]] basic_string set(std::size_t index, char value) const& {
+    void concat_in_place(std::string_view text) { append(text); }
+    [[VMCOW_RETURNS_CHANGED_COPY(set)]] basic_string set(std::size_t index, char value) const& {
         return basic_string(*this).set(index, value);
     }
-    [[nodiscard]] basic_string set(std::size_t index, char value) && {
+    [[VMCOW_RETURNS_ITSELF(set)]] basic_string set(std::size_t index, char value) && {
+        set_in_place(index, value);
+        return std::move(*this);
+    }
+    void set_in_place(std::size_t index, char value) {
         detail::check_index(index, size());
         buffer_.make_unique();
         (buffer_.has_memory() ? buffer_.writable() : small_.text)[index] = value;
-        return std::move(*this);
     }
     /// `count` characters from `first` on, cut at the end.
     /// Throws: std::out_of_range -- `first` lies behind the end.
-    [[nodiscard]] basic_string substring(std::size_t first, std::size_t count = std::string_view::npos) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(substring)]] basic_string substring(
+        std::size_t first, std::size_t count = std::string_view::npos) const& {
         const std::size_t taken = detail::checked_count(first, count, size());
         if (taken == size()) return *this;
         return basic_string(view().substr(first, taken), selected_allocator());
     }
-    [[nodiscard]] basic_string substring(std::size_t first, std::size_t count = std::string_view::npos) && {
-        const std::size_t taken = detail::checked_count(first, count, size());
-        keep(first, taken);
+    [[VMCOW_RETURNS_ITSELF(substring)]] basic_string substring(std::size_t first,
+                                                               std::size_t count = std::string_view::npos) && {
+        substring_in_place(first, count);
         return std::move(*this);
     }
+    void substring_in_place(std::size_t first, std::size_t count = std::string_view::npos) {
+        keep(first, detail::checked_count(first, count, size()));
+    }
     /// Without `spaces` at both ends.
-    [[nodiscard]] basic_string trim(std::string_view spaces = kSpaces) const& {
+    [[VMCOW_RETURNS_CHANGED_COPY(trim)]] basic_string trim(std::string_view spaces = kSpaces) const& {
         const auto [first, count] = trimmed(spaces);
         return substring(first, count);
     }
-    [[nodiscard]] basic_string trim(std::string_view spaces = kSpaces) && {
-        const auto [first, count] = trimmed(spaces);
-        return std::move(*this).substring(first, count);
+    [[VMCOW_RETURNS_ITSELF(trim)]] basic_string trim(std::string_view spaces = kSpaces) && {
+        trim_in_place(spaces);
+        return std::move(*this);
     }
+    void trim_in_place(std::string_view spaces = kSpaces) {
+        const auto [first, count] = trimmed(spaces);
+        keep(first, count);
+    }
+    void clear_in_place() noexcept { clear(); }
 
     friend bool operator==(const basic_string& a, const basic_string& b) noexcept { return a.view() == b.view(); }
     friend bool operator==(const basic_string& a, std::string_view b) noexcept { return a.view() == b; }
@@ -166,7 +205,7 @@ private:
         } else if (buffer_.has_memory()) {
             buffer_.append_copies(text.data(), text.size());
         } else {
-            // Both at once: `text` may lie in what is small.
+            // Both are copied before `small_` is cleared: `text` may lie in it.
             buffer_.replace(0, 0, old + text.size(), [&](char* to, std::size_t& made) {
                 buffer_.construct_copies(to, made, small_.text, old);
                 buffer_.construct_copies(to, made, text.data(), text.size());
@@ -174,7 +213,8 @@ private:
             small_ = {};
         }
     }
-    /// A shared one of which little stays becomes small: that copies nothing more.
+    /// Keeps `count` characters from `first` on. A shared string of which few characters stay becomes small: those are
+    /// the only characters that are copied.
     void keep(std::size_t first, std::size_t count) {
         if (count == size()) return;
         if (!buffer_.has_memory() || (count <= kSmall && !buffer_.is_unique())) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
-/// A description of its own: lseek moves the position that everybody reads from who shares this one.
+/// Opens the file again: lseek(2) on `fd` would move the position of everybody who shares its open file description.
 UniqueFd reopen(int fd) noexcept {
     std::array<char, 32> path{};
     (void)std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd);
@@ -31,7 +31,7 @@ bool DataRanges::is_hole(std::uint64_t offset) noexcept {
     if (offset < data_end_) return false;
     const off_t data = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
     if (data < 0) {
-        // ENXIO: nothing but a hole up to the end of the file.
+        // ENXIO: there is only a hole up to the end of the file.
         (errno == ENXIO ? hole_end_ : data_end_) = kNever;
         return errno == ENXIO;
     }

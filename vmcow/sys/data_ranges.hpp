@@ -6,16 +6,17 @@
 
 namespace vmcow::sys {
 
-/// Tells the holes of a file from its data without reading either: a read of a memfd's hole would make a page of it.
+/// Tells the holes of a file from its data without reading either: reading a hole of a memfd would allocate a page.
 ///
 /// Threads: one at a time.
-/// Source:  lseek(2) SEEK_DATA, Linux 3.1; without /proc everything is taken for data.
+/// Source:  lseek(2) SEEK_DATA, Linux 3.1. Without /proc everything counts as data.
 class DataRanges {
 public:
-    /// The descriptor may be closed afterwards.
+    /// The caller may close `fd` afterwards.
     explicit DataRanges(int fd) noexcept;
 
-    /// Whether nothing but zeros is from `offset` to the next page. Pre: offsets are asked for in ascending order.
+    /// Whether the file has a hole, which reads as zeros, from `offset` to the next page.
+    /// Pre:  offsets are asked for in ascending order.
     /// Cost: a comparison; two lseek(2) where a hole or data begins.
     [[nodiscard]] bool is_hole(std::uint64_t offset) noexcept;
 

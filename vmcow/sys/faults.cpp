@@ -2,11 +2,13 @@
 
 #include <sys/resource.h>
 
+#include "vmcow/sys/error.hpp"
+
 namespace vmcow::sys {
 
-FaultCounts fault_counts() noexcept {
+FaultCounts fault_counts() {
     rusage usage{};
-    ::getrusage(RUSAGE_SELF, &usage);
+    if (::getrusage(RUSAGE_SELF, &usage) != 0) throw_errno("getrusage of this process");
     return {static_cast<std::uint64_t>(usage.ru_minflt), static_cast<std::uint64_t>(usage.ru_majflt)};
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "vmcow/sys/error.hpp"
+#include "vmcow/sys/size_signal.hpp"
 
 namespace vmcow::sys {
 
@@ -38,7 +39,8 @@ UniqueFd duplicate(int fd) {
 
 void write_all(int fd, std::span<const std::byte> bytes, const std::string& name) {
     while (!bytes.empty()) {
-        const ssize_t written = retry_interrupted([&] { return ::write(fd, bytes.data(), bytes.size()); });
+        const ssize_t written = without_size_signal(
+            [&] { return retry_interrupted([&] { return ::write(fd, bytes.data(), bytes.size()); }); });
         if (written < 0) throw_errno("write '" + name + "'");
         bytes = bytes.subspan(static_cast<std::size_t>(written));
     }

@@ -8,7 +8,7 @@ namespace vmcow::sys {
 
 /// Owns one descriptor and closes it once.
 ///
-/// Threads: as an int; two threads may not change one owner.
+/// Threads: as for an int: two threads must not change one owner.
 /// Source:  close(2): never retried, not even after EINTR, because the descriptor is gone by then.
 class UniqueFd {
 public:
@@ -20,10 +20,10 @@ public:
     UniqueFd& operator=(const UniqueFd&) = delete;
     ~UniqueFd() { reset(); }
 
-    /// The descriptor, or -1 where there is none.
+    /// The descriptor, or -1 when there is none.
     [[nodiscard]] int get() const noexcept { return fd_; }
     explicit operator bool() const noexcept { return fd_ >= 0; }
-    /// Gives the descriptor to the caller, who closes it.
+    /// Hands the descriptor to the caller, who closes it.
     [[nodiscard]] int release() noexcept;
     /// Closes the descriptor, if there is one.
     void reset() noexcept;
@@ -40,15 +40,16 @@ private:
 /// Throws: std::system_error -- EBADF, EMFILE.
 [[nodiscard]] UniqueFd duplicate(int fd);
 
-/// Writes all of `bytes`, over as many write(2) as it takes.
-/// Throws: std::system_error -- write(2)'s errno (ENOSPC, EPIPE, …) with `name`; part may have been written.
+/// Writes all of `bytes`, with as many calls of write(2) as it takes.
+/// Throws: std::system_error -- write(2)'s errno (ENOSPC, EPIPE, …) with `name`; part may have been written. EFBIG past
+///         RLIMIT_FSIZE, without a SIGXFSZ.
 void write_all(int fd, std::span<const std::byte> bytes, const std::string& name);
 
 /// Reads until `bytes` is full or the file ends; returns the bytes read.
 /// Throws: std::system_error -- read(2)'s errno with `name`.
 std::size_t read_full(int fd, std::span<std::byte> bytes, const std::string& name);
 
-/// The whole of a small text file such as those under /proc, whose size stat(2) does not tell.
+/// Reads the whole of a small text file, such as those under /proc, whose size stat(2) does not tell.
 /// Throws: std::system_error -- open(2)'s or read(2)'s errno with the path.
 [[nodiscard]] std::string read_text_file(const std::string& path);
 

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
+#include <ctime>
 #include <utility>
 
 #include "vmcow/sys/error.hpp"
+#include "vmcow/sys/size_signal.hpp"
 
 namespace vmcow::sys {
 
@@ -75,15 +78,16 @@ private:
         return slot;
     }
 
-    /// The first error stays what the queue reports: what came after it was written to a file that is lost anyway. The
-    /// caller gets its memory back with it, so nothing is on its way any more.
+    /// Throws the first error, if there was one. Later errors do not count: they concern a file that is lost anyway.
+    /// The caller gets its memory back with the exception, so the writes that are on their way are waited for.
     void report() {
         if (error_ == 0) return;
         while (in_flight() > 0) reap();
         throw_error(error_, "write through an io_uring");
     }
 
-    /// Hands an operation to the kernel. One that it does not take has failed, and nothing is handed over after that.
+    /// Hands an operation to the kernel. An operation that the kernel does not take has failed, and no other is handed
+    /// over after it.
     void submit(unsigned slot) noexcept {
         const Operation& operation = operations_[slot];
         io_uring_sqe* const entry = ::io_uring_get_sqe(&ring_);
@@ -105,14 +109,18 @@ private:
         }
     }
 
-    /// Waits for one operation to end.
+    /// Waits for one operation to end. When the kernel refuses to wait (ENOMEM), it still reads the caller's memory:
+    /// then the ring, which is shared with the kernel, is polled until the operation has ended.
     void reap() noexcept {
+        constexpr timespec kBetweenLooks{.tv_sec = 0, .tv_nsec = 1'000'000};
         io_uring_cqe* completion = nullptr;
-        int error = 0;
-        do {
+        for (int error = -EINTR; error != 0;) {
             error = ::io_uring_wait_cqe(&ring_, &completion);
-        } while (error == -EINTR || error == -EAGAIN);
-        VMCOW_ASSERT(error == 0 && "the ring is ours and whole");
+            if (error == 0 || error == -EINTR || error == -EAGAIN) continue;
+            fail(-error);
+            error = ::io_uring_peek_cqe(&ring_, &completion);
+            if (error != 0) ::nanosleep(&kBetweenLooks, nullptr);
+        }
         const auto slot = static_cast<unsigned>(::io_uring_cqe_get_data64(completion));
         const int result = completion->res;
         ::io_uring_cqe_seen(&ring_, completion);
@@ -123,9 +131,10 @@ private:
         Operation& operation = operations_[slot];
         const bool again = result == -EINTR || result == -EAGAIN;
         if (result < 0 && !again) {
+            if (result == -EFBIG) size_signal_.take();
             fail(-result);
         } else if (!operation.is_sync && result == 0) {
-            fail(EIO);  // write(2) of something never returns 0 for a regular file; do not ask for ever
+            fail(EIO);  // a regular file never returns 0 for a write of some bytes: do not retry for ever
         } else if (result > 0) {
             drop_written(operation.pieces, static_cast<std::size_t>(result));
             operation.offset += static_cast<std::uint64_t>(result);
@@ -143,6 +152,7 @@ private:
         if (error_ == 0) error_ = error;
     }
 
+    SizeSignalBlock size_signal_;  // the kernel writes in the thread that submits, which is the one that made this ring
     io_uring ring_{};
     std::array<Operation, kDepth> operations_;
     std::vector<unsigned> free_;
@@ -155,7 +165,8 @@ IoRing::IoRing() : queue_(std::make_unique<Queue>()) {}
 IoRing::~IoRing() = default;
 
 void IoRing::write(int fd, std::vector<iovec> pieces, std::uint64_t offset) {
-    drop_written(pieces, 0);  // pieces of no bytes
+    drop_written(pieces, 0);  // drops pieces of 0 bytes
+    VMCOW_ASSERT(pieces.size() <= IOV_MAX && "the kernel takes no more pieces at once");
     if (!pieces.empty()) queue_->write(fd, std::move(pieces), offset);
 }
 
@@ -165,9 +176,12 @@ void IoRing::sync(int fd) { queue_->sync(fd); }
 
 void write_pieces(int fd, std::vector<iovec> pieces, std::uint64_t offset) {
     drop_written(pieces, 0);
+    VMCOW_ASSERT(pieces.size() <= IOV_MAX && "the kernel takes no more pieces at once");
     while (!pieces.empty()) {
-        const ssize_t written = retry_interrupted(
-            [&] { return ::pwritev(fd, pieces.data(), static_cast<int>(pieces.size()), static_cast<off_t>(offset)); });
+        const auto write = [&] {
+            return ::pwritev(fd, pieces.data(), static_cast<int>(pieces.size()), static_cast<off_t>(offset));
+        };
+        const ssize_t written = without_size_signal([&] { return retry_interrupted(write); });
         if (written < 0) throw_errno("write at offset " + std::to_string(offset));
         if (written == 0) throw_error(EIO, "write at offset " + std::to_string(offset));
         drop_written(pieces, static_cast<std::size_t>(written));

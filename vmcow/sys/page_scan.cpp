@@ -45,7 +45,7 @@ constexpr std::uint64_t kCategoryZero = 1u << 5;
 
 constexpr std::uint64_t kCategoryHuge = 1u << 6;
 
-/// The process that is scanned waits when it maps memory meanwhile: 4096 pages are 50 to 300 µs.
+/// The scanned process waits when it maps memory during a walk. A walk of 4096 pages takes 50 to 300 µs.
 constexpr std::uint64_t kMostPagesAtOnce = 4096;
 
 ScanArguments arguments_for(std::uint64_t start, std::uint64_t end) {
@@ -99,7 +99,7 @@ void walk(int pagemap, ScanArguments arguments, Take&& take) {
     }
 }
 
-/// The ioctl finds nothing in a process that has ended and says no more; a read says that there is nothing to read.
+/// Throws if the process has ended. The ioctl only finds nothing then and says no more; a read returns 0 bytes.
 void check_alive(int pagemap, std::uintptr_t address) {
     std::uint64_t entry = 0;
     const auto offset = static_cast<off_t>(address / kPageBytes * sizeof(entry));
@@ -123,7 +123,7 @@ const char* name_of(PageScanMethod method) noexcept {
 int page_scan_error() noexcept { return probe(); }
 
 PageScanMethod best_page_scan() {
-    // Only an answer of the kernel is kept: out of descriptors, say, is neither a yes nor a no.
+    // Only an answer of the kernel is kept. Out of descriptors, for example, is neither a yes nor a no.
     enum class Answer { unknown, works, lacking };
     static std::atomic<Answer> known{Answer::unknown};
     if (known == Answer::unknown) {
@@ -141,11 +141,14 @@ PageScanner::PageScanner(pid_t pid, PageScanMethod method)
 
 void PageScanner::private_pages(std::uintptr_t address, std::size_t bytes, std::vector<PageRun>& runs) const {
     VMCOW_ASSERT(address % kPageBytes == 0 && bytes % kPageBytes == 0);
+    const std::size_t first_new = runs.size();
     if (method_ == PageScanMethod::pagemap_scan) {
         scan(address, bytes, runs);
     } else {
         read_bits(address, bytes, runs);
     }
+    const bool within = runs.size() == first_new || runs.back().end().byte_offset() <= bytes;
+    VMCOW_ASSERT(within && "I5: a page outside of the range is counted");
 }
 
 void PageScanner::existing_pages(std::uintptr_t address, std::size_t bytes, bool ask_file,

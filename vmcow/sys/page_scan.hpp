@@ -8,78 +8,70 @@
 #include <vector>
 
 #include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/page_scan_method.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::sys {
 
-/// The two ways in which the kernel tells which pages a process has for itself.
-enum class PageScanMethod {
-    pagemap_scan,  ///< ioctl PAGEMAP_SCAN on /proc/PID/pagemap: walks page tables in the kernel, Linux 6.7
-    pagemap_bits,  ///< reads /proc/PID/pagemap, eight bytes a page, and looks at bits 61 to 63
-};
-
-/// A name as it stands in reports: "PAGEMAP_SCAN" or "pagemap".
-[[nodiscard]] const char* name_of(PageScanMethod method) noexcept;
-
-/// The faster method that this kernel has. Asked until the kernel has answered, then remembered.
-[[nodiscard]] PageScanMethod best_page_scan();
-
-/// The errno with which PAGEMAP_SCAN is refused here (ENOTTY before Linux 6.7), or 0 where it works.
-[[nodiscard]] int page_scan_error() noexcept;
-
-/// Pages that exist: neighbours of one kind.
+/// Neighbouring pages that exist and are of one kind.
 struct PageKindRun {
     PageRun pages;
-    bool file = false;     ///< a page of a file or of shared memory; always false where it was not asked for
+    bool file = false;     ///< a page of a file or of shared memory; always false when this was not asked for
     bool swapped = false;  ///< not in memory
-    bool huge = false;     ///< a part of a 2 MiB page that is mapped as one; unknown, and false, by the bits
+    bool huge = false;     ///< part of a 2 MiB page that is mapped as one; the bits do not tell: false
 
     constexpr bool operator==(const PageKindRun&) const = default;
 };
 
-/// What /proc/PID/pagemap says of a page. Source: Documentation/admin-guide/mm/pagemap.rst.
+/// What /proc/PID/pagemap says about a page.
+/// Source: Documentation/admin-guide/mm/pagemap.rst.
 struct PagemapEntry {
     std::uint64_t bits = 0;
 
     [[nodiscard]] constexpr bool present() const { return (bits >> 63 & 1) != 0; }
     [[nodiscard]] constexpr bool swapped() const { return (bits >> 62 & 1) != 0 && (bits >> 58 & 1) == 0; }
     [[nodiscard]] constexpr bool file() const { return (bits >> 61 & 1) != 0; }
-    /// One process maps it. In a 2 MiB page that is mapped as one the kernel answers for its first 4 KiB only.
+    /// One process maps the page. In a 2 MiB page that is mapped as one, the kernel answers for the first 4 KiB only.
     [[nodiscard]] constexpr bool exclusive() const { return (bits >> 56 & 1) != 0; }
-    /// The number of the page in the machine's memory, or 0: who opens the file without CAP_SYS_ADMIN is not told.
+    /// The number of the page in the machine's memory, or 0: the kernel does not tell a process that opened the file
+    /// without CAP_SYS_ADMIN.
     [[nodiscard]] constexpr std::uint64_t frame() const {
         return present() ? bits & ((std::uint64_t{1} << 55) - 1) : 0;
     }
 };
 
 /// Finds the private pages of one process: present or swapped, and not pages of a file. In a private mapping of an
-/// image these are the pages that exist because somebody wrote to them (I5).
+/// image these are the pages that exist because of a write (I5).
 ///
-/// Cost:     PAGEMAP_SCAN walks what is mapped, whole empty tables at once; the bits cost 8 bytes of copying a page.
-/// Throws:   std::system_error -- EACCES, ENOENT (no such process, not ours), EMFILE; ESRCH when it has ended since.
-///           Nothing is left behind; `runs` may have grown.
-/// Threads:  one scanner per thread.
-/// After fork: a scanner goes on scanning the process for which it was opened; a child opens its own.
-/// Source:   Documentation/admin-guide/mm/pagemap.rst. The zero page, which only reading anonymous memory maps, is left
-///           out by PAGEMAP_SCAN and cannot be told apart by the bits.
+/// Cost:       PAGEMAP_SCAN walks what is mapped and skips an empty page table at once; the bits cost 8 bytes of
+///             copying a page.
+/// Throws:     std::system_error -- EACCES, ENOENT (no such process, not ours), EMFILE; ESRCH when the process has
+///             ended since. Nothing is left behind; `runs` may have grown.
+/// Threads:    one scanner per thread.
+/// After fork: a scanner goes on scanning the process that it was opened for; a child opens its own.
+/// Source:     Documentation/admin-guide/mm/pagemap.rst. PAGEMAP_SCAN leaves out the zero page, which is mapped only by
+///             reading anonymous memory; the bits cannot tell it apart.
 class PageScanner {
 public:
-    /// Of the calling process.
+    /// Scans the calling process.
     explicit PageScanner(PageScanMethod method = best_page_scan());
-    /// Of another process: the caller must be allowed to ptrace it.
+    /// Scans another process, which the caller must be allowed to ptrace.
     explicit PageScanner(pid_t pid, PageScanMethod method = best_page_scan());
 
-    /// Appends the private pages between `address` and `address + bytes` to `runs`, ascending and maximal, counted from
-    /// `address`. Pre: both are multiples of the page size.
+    /// Appends the private pages between `address` and `address + bytes` to `runs`. The runs are ascending, as long as
+    /// possible, and counted from `address`.
+    /// Pre: `address` and `bytes` are multiples of the page size.
     void private_pages(std::uintptr_t address, std::size_t bytes, std::vector<PageRun>& runs) const;
 
-    /// Appends the pages that exist between `address` and `address + bytes`, the zero page left out, to `runs`, as
-    /// `private_pages` does. Pages of files are told from others only if `ask_file`: that costs a look at each page's
-    /// own record, 75 ns a page where those are scattered, and without it a page costs 15. The memory's lock is given
-    /// up after every 4096 pages that were found; what is empty is passed over a page table at a time.
+    /// Appends the pages that exist between `address` and `address + bytes`, without the zero page, to `runs`, as
+    /// `private_pages` does. Pages of files are told from others only if `ask_file`.
+    /// Cost: 15 ns a page. `ask_file` needs a look at the record of each page: 75 ns a page when the records are
+    ///       scattered. The lock on the process's memory is released after every 4096 pages found; an empty page table
+    ///       is skipped at once.
     void existing_pages(std::uintptr_t address, std::size_t bytes, bool ask_file, std::vector<PageKindRun>& runs) const;
 
-    /// What pagemap says of the pages from `address` on. Cost: 80 ns a page.
+    /// Reads what pagemap says about the pages from `address` on.
+    /// Cost: 80 ns a page.
     void read_entries(std::uintptr_t address, std::span<PagemapEntry> entries) const;
 
     [[nodiscard]] PageScanMethod method() const noexcept { return method_; }

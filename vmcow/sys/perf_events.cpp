@@ -1,6 +1,5 @@
 #include "vmcow/sys/perf_events.hpp"
 
-#include <dirent.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -8,13 +7,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <ctime>
 #include <limits>
 #include <optional>
 
 #include "vmcow/sys/error.hpp"
+#include "vmcow/sys/proc_tasks.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::sys {
@@ -23,13 +22,13 @@ namespace {
 constexpr std::uint16_t kMostFrames = 64;
 constexpr int kMostListings = 8;
 constexpr std::size_t kLeastRingBytes = std::size_t{64} << 10;
-/// Values of a call chain from here on are marks of where the kernel's and the user's part begin.
+/// Values from here on are marks in a call chain: they show where the kernel's part and the user's part begin.
 constexpr std::uint64_t kFirstMark = static_cast<std::uint64_t>(-4095);
 constexpr std::uint64_t kUserMark = static_cast<std::uint64_t>(PERF_CONTEXT_USER);
 
 using Bytes = std::span<const std::byte>;
 
-/// Reads a record from its begin to its end; what is not there any more reads as zero.
+/// Reads a record from its beginning to its end. Reading past the end gives zeros.
 class RecordReader {
 public:
     explicit RecordReader(Bytes bytes) : rest_(bytes) {}
@@ -61,7 +60,8 @@ perf_event_header header_of(Bytes record) {
     return header;
 }
 
-/// A sample has its time behind pid, tid; any other record as the last of what sample_id_all adds.
+/// The time of a record. A sample has it behind pid and tid. Any other record ends with it, as the last field that
+/// sample_id_all adds.
 std::uint64_t time_of(Bytes record) {
     const std::size_t at = header_of(record).type == PERF_RECORD_SAMPLE ? sizeof(perf_event_header) + 16
                                                                         : record.size() - sizeof(std::uint64_t);
@@ -126,7 +126,7 @@ void hand_over(Bytes record, std::uint64_t period, std::vector<std::uint64_t>& c
             records.on_exec(static_cast<pid_t>(first), reader.take_text());
         }
     } else if (header.type == PERF_RECORD_LOST) {
-        records.on_lost(reader.take<std::uint64_t>());  // behind the event's id, which is `first` and `second`
+        records.on_lost(reader.take<std::uint64_t>());  // behind the event's id: `first`, `second`
     } else if (header.type == PERF_RECORD_FORK || header.type == PERF_RECORD_EXIT) {
         const auto thread = static_cast<pid_t>(reader.take<std::uint32_t>());
         (void)reader.take<std::uint32_t>();  // the parent's thread
@@ -139,31 +139,13 @@ void hand_over(Bytes record, std::uint64_t period, std::vector<std::uint64_t>& c
     }
 }
 
-struct CloseDirectory {
-    void operator()(DIR* directory) const noexcept { ::closedir(directory); }
-};
-
-/// The threads of a process; none of one that has ended.
-std::vector<pid_t> threads_of(pid_t pid) {
-    std::vector<pid_t> threads;
-    const std::unique_ptr<DIR, CloseDirectory> directory(::opendir(("/proc/" + std::to_string(pid) + "/task").c_str()));
-    if (!directory) return threads;
-    while (const dirent* const entry = ::readdir(directory.get())) {
-        const std::string_view name = entry->d_name;
-        pid_t thread = 0;
-        const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), thread);
-        if (error == std::errc{} && end == name.data() + name.size()) threads.push_back(thread);
-    }
-    return threads;
-}
-
 }  // namespace
 
 int perf_event_open(perf_event_attr* attributes, pid_t thread, int cpu, int group, unsigned long flags) noexcept {
     return static_cast<int>(::syscall(SYS_perf_event_open, attributes, thread, cpu, group, flags));
 }
 
-/// One processor's ring: a page of counters, and behind it the records.
+/// The ring of one processor: a page of counters, and behind it the records.
 class PerfFaultEvents::Ring {
 public:
     Ring(UniqueFd event, void* memory, std::size_t bytes) : event_(std::move(event)), memory_(memory), bytes_(bytes) {}
@@ -174,10 +156,11 @@ public:
     [[nodiscard]] int event() const noexcept { return event_.get(); }
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 
-    /// Appends copies of what is in the ring, and leaves their place to the kernel again.
+    /// Appends copies of the records in the ring and gives their space back to the kernel.
     void take(std::vector<std::byte>& bytes, std::vector<Record>& records) {
         auto* const page = static_cast<perf_event_mmap_page*>(memory_);
-        // What lies before the head was written before the head; and it is read before the tail lets it be overwritten.
+        // The kernel wrote the records before the head. They are copied before the new tail lets the kernel overwrite
+        // them.
         const std::uint64_t head = __atomic_load_n(&page->data_head, __ATOMIC_ACQUIRE);
         std::uint64_t tail = page->data_tail;
         while (head - tail >= sizeof(perf_event_header)) {
@@ -221,7 +204,7 @@ perf_event_attr PerfFaultEvents::attributes() const noexcept {
     attributes.sample_period = options_.period == 0 ? options_.samples_per_second : options_.period;
     attributes.sample_type = PERF_SAMPLE_IP | PERF_SAMPLE_TID | PERF_SAMPLE_TIME | PERF_SAMPLE_ADDR;
     if (options_.with_code) attributes.sample_type |= PERF_SAMPLE_CALLCHAIN;
-    // A software event of a fixed period that is asked for it makes every event a sample.
+    // With PERF_SAMPLE_PERIOD, every event of a software event of a fixed period would become a sample.
     if (options_.period == 0) attributes.sample_type |= PERF_SAMPLE_PERIOD;
     attributes.sample_max_stack = options_.with_code ? kMostFrames : 0;
     attributes.exclude_callchain_kernel = 1;
@@ -248,7 +231,7 @@ int PerfFaultEvents::attach(pid_t thread) {
     if (events_.size() + rings_.size() >= options_.most_descriptors) return EMFILE;
     for (int cpu = 0; cpu < processors; ++cpu) {
         const int error = attach_to(thread, cpu, opened);
-        if (error == ENODEV) continue;  // it is switched off
+        if (error == ENODEV) continue;  // this processor is switched off
         found = error;
         if (error != 0) break;
     }
@@ -276,7 +259,7 @@ int PerfFaultEvents::attach_to(pid_t thread, int cpu, std::vector<UniqueFd>& ope
         opened.push_back(std::move(event));
         return 0;
     }
-    // How much may be locked in memory is limited, too: kernel.perf_event_mlock_kb.
+    // kernel.perf_event_mlock_kb limits how much memory may be locked.
     for (; options_.ring_bytes >= kLeastRingBytes; options_.ring_bytes /= 2) {
         const std::size_t bytes = options_.ring_bytes;
         void* const memory = ::mmap(nullptr, kPageBytes + bytes, PROT_READ | PROT_WRITE, MAP_SHARED, event.get(), 0);
@@ -291,16 +274,16 @@ int PerfFaultEvents::attach_to(pid_t thread, int cpu, std::vector<UniqueFd>& ope
 
 int PerfFaultEvents::attach_process(pid_t pid, std::set<pid_t>& threads, PerfRecords& records) {
     bool found_new = true;
-    // Threads may start others while they are listed, and those in turn.
+    // Threads may start other threads while they are listed, and those may start more.
     for (int i = 0; i < kMostListings && found_new; ++i) {
         found_new = false;
-        const std::vector<pid_t> listed = threads_of(pid);
-        // A thread that was started since by one that is attached is so too, and its record is there by now.
+        const std::vector<pid_t> listed = try_list_threads(pid).value_or(std::vector<pid_t>());
+        // A thread that an attached thread has started since is attached too, and its record is there by now.
         drain(records);
         for (const pid_t thread : listed) {
             if (threads.contains(thread)) continue;
             const int error = attach(thread);
-            if (error == ESRCH && thread != pid) continue;  // it has ended
+            if (error == ESRCH && thread != pid) continue;  // the thread has ended
             if (error != 0) return error;
             threads.insert(thread);
             found_new = true;
@@ -310,7 +293,8 @@ int PerfFaultEvents::attach_process(pid_t pid, std::set<pid_t>& threads, PerfRec
 }
 
 void PerfFaultEvents::drain(PerfRecords& records) {
-    // Rings are read one after the other: what is newer than the begin of this may have elder ones still to come.
+    // Rings are read one after the other. Of records newer than this moment, older ones may still be missing: they are
+    // held.
     const std::uint64_t settled = now_ns();
     for (auto& [cpu, ring] : rings_) ring->take(bytes_, records_);
     std::stable_sort(records_.begin(), records_.end(),

@@ -1,35 +1,37 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
-#include "vmcow/sys/fd.hpp"
+#include "vmcow/sys/unfinished_file.hpp"
 
 namespace vmcow::sys {
 
-/// A new regular file on its way to replace the one at a path, or to be the first there: it is filled under a temporary
-/// name in the same directory and renamed when it is complete. Until then, and if it never is, what is at the path
-/// stays as it was.
+/// Where a file at `path` is or would be: an absolute path of which no part, the file included, is a symbolic link.
+/// Throws: std::system_error that begins with `message` -- ENOENT when the folder is not there, ELOOP, EACCES.
+[[nodiscard]] std::filesystem::path file_behind_links(const std::filesystem::path& path, const std::string& message);
+
+/// A new regular file that is to replace the file at a path, or to be the first there. It is filled beside that path,
+/// as UnfinishedFile says, and put in place when it is complete. Until then, and if it is never completed, what is at
+/// the path stays as it was.
 ///
-/// Shape:  the file gets the permission bits of the one that it replaces, else those that the umask leaves. A symbolic
-///         link stays, and what it points to is replaced.
+/// Shape:  the file gets the permission bits of the file that it replaces, else those that the umask leaves. A symbolic
+///         link stays, and the file that it points to is replaced. Of two writers, the file of the later one to end is
+///         there.
 /// Source: rename(2); fsync(2).
 class ReplacedFile {
 public:
-    /// `unique` is a word that no other temporary file in the directory has.
-    /// Throws: std::system_error with `path` -- ENOENT, EACCES, EROFS, ENOSPC; EISDIR; EINVAL for another file that is
-    ///         not regular; EACCES also for a file that may be replaced but not written.
-    ReplacedFile(const std::filesystem::path& path, const std::string& unique);
-    /// Removes the temporary file, unless it was renamed.
-    ~ReplacedFile();
-    ReplacedFile(const ReplacedFile&) = delete;
-    ReplacedFile& operator=(const ReplacedFile&) = delete;
+    /// Throws: std::system_error with `path` -- ENOENT, EACCES, EROFS, ENOSPC; EISDIR; EINVAL for any other file that
+    ///         is not regular; EACCES also for a file that may be replaced but not written.
+    explicit ReplacedFile(const std::filesystem::path& path, UnfinishedFile::Way way = UnfinishedFile::Way::best);
 
-    [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-    /// What is replaced: an absolute path, with links followed.
+    [[nodiscard]] int fd() const noexcept { return file_->fd(); }
+    /// The path that is replaced: absolute, with links followed.
     [[nodiscard]] const std::filesystem::path& target() const noexcept { return target_; }
 
-    /// Puts the file in its place; `sync`: returns when that has reached the disk, as the content must have before.
+    /// Puts the file in its place. With `sync` it returns when the rename has reached the disk; the content must have
+    /// reached it before.
     /// Throws: std::system_error -- the old file is as it was, unless the text says that the directory could not be
     ///         synced (EIO).
     void rename(bool sync);
@@ -37,9 +39,7 @@ public:
 private:
     std::string message_;
     std::filesystem::path target_;
-    std::string temporary_;
-    UniqueFd fd_;
-    bool renamed_ = false;
+    std::optional<UnfinishedFile> file_;
 };
 
 }  // namespace vmcow::sys

@@ -1,4 +1,4 @@
-//! `Arc<Vec<u64>>`: a counted buffer, which `Arc::make_mut` copies as a whole where it is shared.
+//! `Arc<Vec<u64>>`: a counted buffer, which `Arc::make_mut` copies as a whole when it is shared.
 mod peer;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The vector of the im crate: a tree of blocks, of which a write copies one and the way to it.
+//! The vector of the im crate: a tree of blocks. A write copies one block and the path to it.
 mod peer;
 
 use im_rc::Vector;

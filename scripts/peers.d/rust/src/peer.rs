@@ -1,10 +1,10 @@
-//! A peer of `vmcow compare` (vmcow/cli/peer_program.hpp), whatever the value is made of.
+//! A peer of `vmcow compare` (vmcow/cli/compare/peer_program.hpp), whatever the value is made of.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-/// Counts what is in use.
+/// Counts the bytes in use.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);

@@ -1,0 +1,12 @@
+// expect: an argument that is no image goes as bytes: it is of a plain type, std::string, a standard container, pair,
+// tuple, array, optional, variant, vmcow::Value, vmcow::Snapshot, or a struct of these; no pointer, reference or view,
+// and a class that hides its members has to vouch for itself (vmcow::kVouched)
+// names: ArgumentWith<1, Either, Either&, Either>
+#include "procrun/pool.hpp"
+
+union Either {
+    long number;
+    const char* text;
+};
+void take(Either either);
+void f(procrun::Pool& pool, Either either) { static_cast<void>(pool.call(take, either)); }

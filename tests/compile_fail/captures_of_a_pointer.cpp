@@ -1,0 +1,8 @@
+// expect: what a lambda captures would go to another process as bytes, where references and pointers lead nowhere: give
+// it as arguments, or say by procrun::by_bytes(lambda) that bytes are all there is to it
+// names: Function<
+#include "procrun/pool.hpp"
+
+void f(procrun::Pool& pool, const int* numbers) {
+    static_cast<void>(pool.async([numbers](int at) { return numbers[at]; }, 1));
+}

@@ -1,0 +1,5 @@
+// expect: warning: returns the changed x, and x itself is as before: write `x.push_in_place(...)`, or
+// `x = std::move(x).push(...)`
+#include "vmcow/heap/list.hpp"
+
+void f(vmcow::heap::list<int>& list) { list.push(1); }

@@ -1,0 +1,7 @@
+// expect: what this points to goes with the temporary that it is asked of: give that a name first
+#include "vmcow/heap/list.hpp"
+
+vmcow::heap::list<int> make();
+void f() {
+    for (const int each : make().span()) static_cast<void>(each);
+}

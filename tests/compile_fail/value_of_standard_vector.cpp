@@ -1,0 +1,9 @@
+// expect: a value holds plain types, containers of vmcow/containers.hpp and vmcow/heap/, and structs of these: what it
+// points to would be nowhere in another process, and a class that hides its members has to vouch for itself
+// (vmcow::kVouched)
+// names: ContentOfValue<std::vector<int>, std::vector<int> >
+#include <vector>
+
+#include "vmcow/value.hpp"
+
+void f() { vmcow::Value<std::vector<int>> value; }

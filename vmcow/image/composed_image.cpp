@@ -1,0 +1,130 @@
+#include "vmcow/image/composed_image.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "vmcow/image/fork_lock.hpp"
+#include "vmcow/image/page_compare.hpp"
+#include "vmcow/sys/error.hpp"
+#include "vmcow/sys/mmap.hpp"
+#include "vmcow/sys/page_scan.hpp"
+
+namespace vmcow {
+
+ComposedImage::ComposedImage(std::shared_ptr<const Layers> layers, std::size_t room_bytes)
+    : layers_(std::move(layers)),
+      slot_(Slot::reserve(layers_->mapped_bytes(), room_bytes)),
+      extent_bytes_(layers_->extent_bytes()),
+      mapped_bytes_(layers_->mapped_bytes()) {
+    reset();
+    enlist();
+}
+
+ComposedImage::~ComposedImage() { delist(); }
+
+std::vector<PageRun> ComposedImage::private_runs(sys::PageScanMethod method) const {
+    std::vector<PageRun> runs;
+    sys::PageScanner(method).private_pages(reinterpret_cast<std::uintptr_t>(data()), mapped_bytes_, runs);
+    return runs;
+}
+
+const std::vector<PageRun>& ComposedImage::private_before() const noexcept {
+    return committed_ ? at_commit_ : layers_->placed();
+}
+
+std::vector<PageRun> ComposedImage::copied_runs(sys::PageScanMethod method) const {
+    return subtract(private_runs(method), private_before());
+}
+
+PageChanges ComposedImage::changes(sys::PageScanMethod method) const {
+    if (!writable_) return {};
+    const auto before = [&](PageIndex page) { return layers_->page(page); };
+    PageChanges changes = compare_runs(copied_runs(method), data(), before);
+    // Writing to a page that was private from the start copies no page, but it changes bytes.
+    changes.changed_bytes += compare_runs(private_before(), data(), before).changed_bytes;
+    return changes;
+}
+
+std::shared_ptr<const Layers> ComposedImage::capture(Layers::DeltaMaker make) const {
+    return capture(private_runs(sys::best_page_scan()), make);
+}
+
+std::shared_ptr<const Layers> ComposedImage::capture(const std::vector<PageRun>& runs, Layers::DeltaMaker make) const {
+    return capture_layers(layers_, runs, data(), extent_bytes_, make);
+}
+
+void ComposedImage::commit() {
+    std::vector<PageRun> runs = private_runs(sys::best_page_scan());
+    layers_ = capture(runs, Delta::stored_copy_of);
+    at_commit_ = std::move(runs);
+    committed_ = true;
+    VMCOW_ASSERT(mapped_ && "I1: memory that is still mapped would be used again");
+}
+
+void ComposedImage::grow(std::uint64_t extent_bytes) {
+    const std::size_t mapped = std::max(mapped_bytes_, round_up(extent_bytes, kPageBytes));
+    const auto check = [&](int error) {
+        if (error == 0) return;
+        sys::throw_error(error, "grow a view of image '" + layers_->base().name() + "' to " + std::to_string(mapped) +
+                                    " bytes, with " + std::to_string(slot_.room_bytes()) + " bytes of addresses");
+    };
+    if (!slot_.extend(mapped)) check(ENOMEM);
+    if (mapped > mapped_bytes_) {
+        const std::scoped_lock lock(fork_lock());
+        std::byte* const end = data() + mapped_bytes_;
+        check(sys::map_memory_at(end, mapped - mapped_bytes_));
+        mapped_bytes_ = mapped;
+        check(sys::keep_out_of_children(end, static_cast<std::size_t>(data() + mapped - end)));
+    }
+    extent_bytes_ = std::max(extent_bytes_, extent_bytes);
+}
+
+void ComposedImage::reset() {
+    const std::scoped_lock lock(fork_lock());
+    const std::shared_ptr<const Layers> before = std::exchange(mapped_, layers_);
+    int error = layers_->map_at(data());
+    const std::size_t mapped = layers_->mapped_bytes();
+    if (error == 0 && mapped_bytes_ > mapped) error = sys::reserve_at(data() + mapped, mapped_bytes_ - mapped);
+    if (error != 0) sys::throw_error(error, "map a view of image '" + layers_->base().name() + "'");
+    mapped_bytes_ = mapped;
+    extent_bytes_ = layers_->extent_bytes();
+    committed_ = false;
+}
+
+void ComposedImage::make_read_only() {
+    if (const int error = sys::make_read_only(data(), mapped_bytes_); error != 0) {
+        sys::throw_error(error, "protect a view of image '" + layers_->base().name() + "'");
+    }
+    writable_ = false;
+}
+
+WritableRange ComposedImage::writable() const noexcept {
+    if (!writable_) return {};
+    const Layers& layers = for_child_ ? *for_child_ : *layers_;
+    return {reinterpret_cast<std::uintptr_t>(data()), layers.mapped_bytes(), sys::total_pages(layers.placed())};
+}
+
+void ComposedImage::before_fork() {
+    parked_.reset();
+    for_child_ = writable_ ? capture(Delta::copy_of) : layers_;
+}
+
+void ComposedImage::forget_fork() noexcept { for_child_.reset(); }
+
+int ComposedImage::reserve_again() noexcept { return sys::reserve_hole(data(), mapped_bytes_); }
+
+int ComposedImage::compose_again() noexcept {
+    VMCOW_ASSERT(for_child_ && !parked_ && "I7: the child would have to make layers, or to free some");
+    std::swap(layers_, for_child_);
+    parked_.swap(mapped_);  // nothing is freed here (I7)
+    mapped_ = layers_;
+    committed_ = false;
+    if (const int error = layers_->map_at(data()); error != 0) return error;
+    return writable_ ? 0 : sys::make_read_only(data(), mapped_bytes_);
+}
+
+}  // namespace vmcow
