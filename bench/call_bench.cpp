@@ -6,10 +6,10 @@
 #include <exception>
 
 #include "bench/bench_main.hpp"
-#include "bench/peer_calls.hpp"
-#include "bench/pool_calls.hpp"
-#include "bench/raw_calls.hpp"
-#include "bench/worker_memory.hpp"
+#include "bench/call/peer_calls.hpp"
+#include "bench/call/pool_calls.hpp"
+#include "bench/call/raw_calls.hpp"
+#include "bench/call/worker_memory.hpp"
 
 namespace {
 

@@ -5,9 +5,9 @@
 #include <exception>
 
 #include "bench/bench_main.hpp"
-#include "bench/heap_blocks.hpp"
-#include "bench/heap_lists.hpp"
-#include "bench/heap_php.hpp"
+#include "bench/heap/blocks.hpp"
+#include "bench/heap/lists.hpp"
+#include "bench/heap/php.hpp"
 
 namespace {
 

@@ -20,8 +20,8 @@
 #include "vmcow/meter/watch/process_family.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/sys/perf_events.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

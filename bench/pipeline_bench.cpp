@@ -5,8 +5,8 @@
 #include <exception>
 
 #include "bench/bench_main.hpp"
-#include "bench/pipeline_moves.hpp"
-#include "bench/pipeline_spawns.hpp"
+#include "bench/pipeline/moves.hpp"
+#include "bench/pipeline/spawns.hpp"
 
 namespace {
 

@@ -21,7 +21,7 @@
 #include "procrun/fork_call.hpp"
 #include "procrun/pool.hpp"
 #include "vmcow/containers.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 #include "vmcow/units.hpp"
 #include "vmcow/value.hpp"
 

@@ -5,11 +5,11 @@
 #include <exception>
 
 #include "bench/bench_main.hpp"
-#include "bench/value_addresses.hpp"
-#include "bench/value_calls.hpp"
-#include "bench/value_copies.hpp"
-#include "bench/value_files.hpp"
-#include "bench/value_rows.hpp"
+#include "bench/value/addresses.hpp"
+#include "bench/value/calls.hpp"
+#include "bench/value/copies.hpp"
+#include "bench/value/files.hpp"
+#include "bench/value/rows.hpp"
 
 namespace {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "bench/heap_rounds.hpp"
+#include "bench/heap/rounds.hpp"
 
 namespace bench {
 

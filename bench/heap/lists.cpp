@@ -1,4 +1,4 @@
-#include "bench/heap_lists.hpp"
+#include "bench/heap/lists.hpp"
 
 #include <sys/mman.h>
 

@@ -1,4 +1,4 @@
-#include "bench/heap_blocks.hpp"
+#include "bench/heap/blocks.hpp"
 
 #include <malloc.h>
 

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "bench/value_rows.hpp"
+#include "bench/value/rows.hpp"
 
 namespace bench {
 

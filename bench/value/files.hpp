@@ -1,6 +1,6 @@
 #pragma once
 
-#include "bench/value_rows.hpp"
+#include "bench/value/rows.hpp"
 
 namespace bench {
 

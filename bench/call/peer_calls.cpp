@@ -1,4 +1,4 @@
-#include "bench/peer_calls.hpp"
+#include "bench/call/peer_calls.hpp"
 
 #include <spawn.h>
 #include <unistd.h>
@@ -19,7 +19,7 @@
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/pidfd.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
 #include "vmcow/view.hpp"
 
 namespace bench {

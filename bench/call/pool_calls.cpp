@@ -1,4 +1,4 @@
-#include "bench/pool_calls.hpp"
+#include "bench/call/pool_calls.hpp"
 
 #include <chrono>
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "bench/pipeline_spawns.hpp"
+#include "bench/pipeline/spawns.hpp"
 
 #include <spawn.h>
 #include <sys/mman.h>

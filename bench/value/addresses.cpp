@@ -1,4 +1,4 @@
-#include "bench/value_addresses.hpp"
+#include "bench/value/addresses.hpp"
 
 #include <algorithm>
 #include <cstdint>

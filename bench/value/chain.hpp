@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "bench/value_rows.hpp"
+#include "bench/value/rows.hpp"
 #include "procrun/pool.hpp"
 
 namespace bench {

@@ -1,4 +1,4 @@
-#include "bench/value_calls.hpp"
+#include "bench/value/calls.hpp"
 
 #include <sched.h>
 #include <unistd.h>
@@ -14,8 +14,8 @@
 #include <utility>
 #include <variant>
 
-#include "bench/value_chain.hpp"
-#include "bench/value_memory.hpp"
+#include "bench/value/chain.hpp"
+#include "bench/value/memory.hpp"
 #include "pipes/pipe.hpp"
 #include "procrun/pool.hpp"
 #include "procrun/program.hpp"

@@ -1,4 +1,4 @@
-#include "bench/raw_calls.hpp"
+#include "bench/call/raw_calls.hpp"
 
 #include <linux/futex.h>
 #include <sched.h>
@@ -17,7 +17,7 @@
 
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace bench {
 namespace {

@@ -1,4 +1,4 @@
-#include "bench/value_files.hpp"
+#include "bench/value/files.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "bench/value_memory.hpp"
+#include "bench/value/memory.hpp"
 
 #include <sys/stat.h>
 
@@ -12,7 +12,7 @@
 
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 
 namespace bench {
 namespace {

@@ -1,4 +1,4 @@
-#include "bench/value_copies.hpp"
+#include "bench/value/copies.hpp"
 
 #include "vmcow/containers.hpp"
 #include "vmcow/value_merge.hpp"

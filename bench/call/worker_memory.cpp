@@ -1,4 +1,4 @@
-#include "bench/worker_memory.hpp"
+#include "bench/call/worker_memory.hpp"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -26,7 +26,7 @@
 #include "vmcow/arena.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 #include "vmcow/units.hpp"
 
 namespace bench {

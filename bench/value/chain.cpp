@@ -1,4 +1,4 @@
-#include "bench/value_chain.hpp"
+#include "bench/value/chain.hpp"
 
 #include <sys/uio.h>
 #include <sys/wait.h>

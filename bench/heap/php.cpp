@@ -1,4 +1,4 @@
-#include "bench/heap_php.hpp"
+#include "bench/heap/php.hpp"
 
 #include <array>
 #include <cstdio>

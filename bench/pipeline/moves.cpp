@@ -1,4 +1,4 @@
-#include "bench/pipeline_moves.hpp"
+#include "bench/pipeline/moves.hpp"
 
 #include <unistd.h>
 
@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "bench/value_rows.hpp"
+#include "bench/value/rows.hpp"
 #include "pipes/pipe.hpp"
 #include "pipes/pump.hpp"
 #include "procrun/pipeline.hpp"
