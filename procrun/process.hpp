@@ -8,7 +8,7 @@
 #include "procrun/deadline.hpp"
 #include "procrun/outcome.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/owner_process.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
 
 namespace procrun {
 

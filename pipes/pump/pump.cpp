@@ -14,7 +14,7 @@
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace pipes {
 

@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/size_signal.hpp"
+#include "vmcow/sys/process/size_signal.hpp"
 #include "vmcow/sys/unfinished_file.hpp"
 #include "vmcow/units.hpp"
 

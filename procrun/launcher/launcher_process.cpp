@@ -29,9 +29,9 @@
 #include "vmcow/sys/descriptor_socket.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 // Glibc's clone(2) under its other name. The thread sanitizer takes `clone` for a fork and changes its own state to
 // that of a child. Here the child shares that state with this process.

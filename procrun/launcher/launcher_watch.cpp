@@ -7,7 +7,7 @@
 
 #include <cerrno>
 
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace procrun::detail {
 namespace {

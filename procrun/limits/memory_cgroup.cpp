@@ -16,9 +16,9 @@
 
 #include <fmt/format.h>
 
-#include "vmcow/sys/cgroup.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/cgroup.hpp"
+#include "vmcow/sys/proc/field.hpp"
 
 namespace procrun {
 namespace {

@@ -12,9 +12,9 @@
 #include <fmt/format.h>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_field.hpp"
-#include "vmcow/sys/proc_file.hpp"
-#include "vmcow/sys/proc_stat.hpp"
+#include "vmcow/sys/proc/field.hpp"
+#include "vmcow/sys/proc/file.hpp"
+#include "vmcow/sys/proc/stat.hpp"
 
 namespace procrun {
 namespace {

@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 
 namespace procrun {
 

@@ -10,9 +10,9 @@
 
 #include <fmt/format.h>
 
-#include "vmcow/sys/proc_file.hpp"
-#include "vmcow/sys/proc_stat.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
+#include "vmcow/sys/proc/file.hpp"
+#include "vmcow/sys/proc/stat.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
 #include "vmcow/units.hpp"
 
 namespace procrun {

@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "vmcow/sys/proc_field.hpp"
-#include "vmcow/sys/proc_file.hpp"
+#include "vmcow/sys/proc/field.hpp"
+#include "vmcow/sys/proc/file.hpp"
 
 namespace procrun {
 

@@ -6,7 +6,7 @@
 
 #include "procrun/observe/stage_view.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/thread_count.hpp"
+#include "vmcow/sys/proc/thread_count.hpp"
 
 namespace procrun {
 

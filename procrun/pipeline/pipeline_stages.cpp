@@ -11,7 +11,7 @@
 #include "procrun/pipeline/pipeline_start.hpp"
 #include "procrun/process/poll_until.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace procrun {
 

@@ -10,8 +10,8 @@
 
 #include "procrun/deadline.hpp"
 #include "procrun/observe/stage_tasks.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace procrun {
 

@@ -5,8 +5,8 @@
 #include <functional>
 #include <vector>
 
-#include "vmcow/sys/owner_process.hpp"
-#include "vmcow/sys/prctl.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
+#include "vmcow/sys/process/prctl.hpp"
 
 namespace procrun {
 

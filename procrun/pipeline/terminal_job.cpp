@@ -8,7 +8,7 @@
 #include <array>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace procrun {
 

@@ -5,8 +5,8 @@
 #include <span>
 
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/owner_process.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace procrun {
 

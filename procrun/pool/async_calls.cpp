@@ -9,8 +9,8 @@
 
 #include "procrun/process/poll_until.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace procrun::detail {
 namespace {

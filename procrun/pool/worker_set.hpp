@@ -15,7 +15,7 @@
 #include "procrun/worker/worker_handle.hpp"
 #include "procrun/worker/worker_main.hpp"
 #include "procrun/worker/zygote_client.hpp"
-#include "vmcow/sys/owner_process.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
 
 namespace procrun::detail {
 

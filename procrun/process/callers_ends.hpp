@@ -2,7 +2,7 @@
 
 #include <sys/types.h>
 
-#include "vmcow/sys/owner_process.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
 
 namespace procrun::detail {
 

@@ -7,9 +7,9 @@
 #include <cstdio>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace procrun {
 namespace {

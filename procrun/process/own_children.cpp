@@ -5,8 +5,8 @@
 #include <system_error>
 #include <utility>
 
-#include "vmcow/sys/proc_stat.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
+#include "vmcow/sys/proc/stat.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
 
 namespace procrun {
 

@@ -17,7 +17,7 @@
 
 #include "procrun/process/poll_until.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/pidfd.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
 
 namespace procrun {
 

@@ -19,7 +19,7 @@
 #include "procrun/program/program_path.hpp"
 #include "procrun/program/program_start.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace procrun {
 

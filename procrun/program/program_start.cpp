@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace procrun::detail {
 namespace {

@@ -15,7 +15,7 @@
 #include "procrun/process/callers_ends.hpp"
 #include "procrun/process/own_children.hpp"
 #include "procrun/process/poll_until.hpp"
-#include "vmcow/sys/thread_count.hpp"
+#include "vmcow/sys/proc/thread_count.hpp"
 
 namespace procrun::detail {
 namespace {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <string>
 
-#include "vmcow/sys/thread_count.hpp"
+#include "vmcow/sys/proc/thread_count.hpp"
 
 namespace procrun::detail {
 namespace {

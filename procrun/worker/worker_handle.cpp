@@ -28,8 +28,8 @@
 #include "vmcow/image/snapshot_parts.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/proc_maps.hpp"
+#include "vmcow/sys/proc/maps.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
 
 namespace procrun::detail {
 namespace {

@@ -46,7 +46,7 @@
 #include "vmcow/image/resident_view.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/page_scan.hpp"
-#include "vmcow/sys/prctl.hpp"
+#include "vmcow/sys/process/prctl.hpp"
 #include "vmcow/units.hpp"
 
 namespace procrun::detail {

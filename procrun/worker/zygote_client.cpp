@@ -21,11 +21,11 @@
 #include "vmcow/image/slot.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/proc_stat.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/thread_count.hpp"
+#include "vmcow/sys/proc/stat.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
+#include "vmcow/sys/proc/thread_count.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace procrun::detail {
 namespace {

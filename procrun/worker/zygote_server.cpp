@@ -23,10 +23,10 @@
 #include "procrun/process/own_children.hpp"
 #include "procrun/process/poll_until.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace procrun::detail {
 namespace {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "tests/support/support.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -20,7 +20,7 @@
 #include "tests/support/support.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/pidfd.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
 
 namespace {
 

@@ -17,8 +17,8 @@
 #include "tests/support/support.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

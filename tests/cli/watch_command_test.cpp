@@ -18,7 +18,7 @@
 #include "tests/support/support.hpp"
 #include "tests/vmcow/meter/watch/watch_actors.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

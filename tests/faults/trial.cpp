@@ -21,7 +21,7 @@
 #include <fmt/format.h>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace faults {
 

@@ -19,7 +19,7 @@
 #include "tests/support/support.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -14,10 +14,10 @@
 
 #include "vmcow/facilities.hpp"
 #include "vmcow/facilities/look_for.hpp"
-#include "vmcow/sys/cgroup.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/cgroup.hpp"
+#include "vmcow/sys/proc/field.hpp"
 
 namespace vmcow {
 namespace {

@@ -27,8 +27,8 @@
 #include "vmcow/sys/mmap.hpp"
 #include "vmcow/sys/page_scan.hpp"
 #include "vmcow/sys/page_scan_method.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
-#include "vmcow/sys/size_signal.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
+#include "vmcow/sys/process/size_signal.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow {

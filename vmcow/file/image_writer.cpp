@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace vmcow {
 namespace {

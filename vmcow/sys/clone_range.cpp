@@ -6,7 +6,7 @@
 #include <cerrno>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/size_signal.hpp"
+#include "vmcow/sys/process/size_signal.hpp"
 
 namespace vmcow::sys {
 

@@ -10,7 +10,7 @@
 #include <cerrno>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/size_signal.hpp"
+#include "vmcow/sys/process/size_signal.hpp"
 
 namespace vmcow::sys {
 namespace {

@@ -13,7 +13,7 @@
 #include <optional>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::sys {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/owner_process.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
 
 namespace vmcow::sys {
 

@@ -9,7 +9,7 @@
 #include "vmcow/image/arena_access.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/mmap.hpp"
-#include "vmcow/sys/owner_process.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
 
 namespace vmcow {
 namespace {

@@ -25,7 +25,7 @@
 #include "vmcow/image/mapped_image.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/sys/mmap.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/view.hpp"
 
 namespace {

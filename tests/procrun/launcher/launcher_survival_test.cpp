@@ -32,10 +32,10 @@
 #include "tests/support/support.hpp"
 #include "vmcow/image/fork_lock.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/proc_stat.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/proc/stat.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -28,8 +28,8 @@
 #include "procrun/process/poll_until.hpp"
 #include "procrun/program.hpp"
 #include "tests/support/support.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -20,7 +20,7 @@
 #include "tests/support/support.hpp"
 #include "vmcow/containers.hpp"
 #include "vmcow/image/mapped_image.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 #include "vmcow/value.hpp"
 
 namespace {

@@ -31,7 +31,7 @@
 #include "tests/support/support.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/containers.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/units.hpp"
 #include "vmcow/value.hpp"
 #include "vmcow/view.hpp"

@@ -22,7 +22,7 @@
 #include "tests/procrun/pool/pool_survival.hpp"
 #include "tests/support/pools.hpp"
 #include "tests/support/support.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -27,8 +27,8 @@
 #include "tests/support/pools.hpp"
 #include "tests/support/support.hpp"
 #include "tests/support/warm_page_store.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/thread_count.hpp"
+#include "vmcow/sys/proc/thread_count.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -23,7 +23,7 @@
 #include "tests/support/forbidden_call.hpp"
 #include "tests/support/pools.hpp"
 #include "tests/support/support.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -12,7 +12,7 @@
 
 #include "procrun/pool.hpp"
 #include "tests/support/pools.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace tests {
 

@@ -19,7 +19,7 @@
 #include "tests/support/values_in_files.hpp"
 #include "tests/support/warm_page_store.hpp"
 #include "vmcow/containers.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/value.hpp"
 
 namespace {

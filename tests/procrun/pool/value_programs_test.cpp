@@ -20,7 +20,7 @@
 #include "tests/support/warm_page_store.hpp"
 #include "vmcow/containers.hpp"
 #include "vmcow/image/layers.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
 #include "vmcow/value.hpp"
 #include "vmcow/value_merge.hpp"
 

@@ -20,9 +20,9 @@
 
 #include "tests/support/support.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace {
 

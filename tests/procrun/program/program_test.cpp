@@ -25,7 +25,7 @@
 #include "tests/support/descriptor_limit.hpp"
 #include "tests/support/support.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/prctl.hpp"
+#include "vmcow/sys/process/prctl.hpp"
 
 namespace {
 

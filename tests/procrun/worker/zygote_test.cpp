@@ -28,9 +28,9 @@
 #include "tests/support/descriptor_limit.hpp"
 #include "tests/support/support.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/thread_count.hpp"
+#include "vmcow/sys/proc/thread_count.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

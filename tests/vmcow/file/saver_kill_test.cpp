@@ -27,7 +27,7 @@
 #include "vmcow/image/mapped_image.hpp"
 #include "vmcow/image_file.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/sys/unfinished_file.hpp"
 
 namespace vmcow {

@@ -25,7 +25,7 @@
 #include "vmcow/image/slot.hpp"
 #include "vmcow/page_changes.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
 #include "vmcow/view.hpp"
 
 namespace {

@@ -27,8 +27,8 @@
 #include "vmcow/image/delta.hpp"
 #include "vmcow/image/layers.hpp"
 #include "vmcow/image/read_only_image.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -36,8 +36,8 @@
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/sys/io_ring.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/size_signal.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
+#include "vmcow/sys/process/size_signal.hpp"
 #include "vmcow/value.hpp"
 
 namespace {

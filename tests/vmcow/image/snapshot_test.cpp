@@ -30,7 +30,7 @@
 #include "vmcow/image/slot.hpp"
 #include "vmcow/image/snapshot_parts.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/view.hpp"
 
 namespace {

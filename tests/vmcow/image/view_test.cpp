@@ -20,7 +20,7 @@
 #include "vmcow/image/slot.hpp"
 #include "vmcow/page_changes.hpp"
 #include "vmcow/sys/page_scan_method.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
 
 namespace {
 

@@ -18,7 +18,7 @@
 #include "tests/vmcow/sys/closed_descriptor.hpp"
 #include "vmcow/sys/memfd.hpp"
 #include "vmcow/sys/page_scan.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
 
 namespace {
 

@@ -20,8 +20,8 @@
 #include "vmcow/arena.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/view.hpp"
 
 namespace {

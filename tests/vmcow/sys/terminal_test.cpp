@@ -21,7 +21,7 @@
 #include "tests/vmcow/sys/closed_descriptor.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

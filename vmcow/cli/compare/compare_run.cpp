@@ -12,7 +12,7 @@
 #include "vmcow/meter/compare/compared_value.hpp"
 #include "vmcow/meter/compare/peer_workload.hpp"
 #include "vmcow/sys/memfd.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 
 namespace vmcow::cli {
 namespace {

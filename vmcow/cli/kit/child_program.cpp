@@ -11,10 +11,10 @@
 #include <span>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/pidfd.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/signal_process.hpp"
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/pidfd.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace vmcow::sys {
 namespace {

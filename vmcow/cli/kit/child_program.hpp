@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/owner_process.hpp"
+#include "vmcow/sys/process/owner_process.hpp"
 
 namespace vmcow::sys {
 

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "vmcow/sys/signals.hpp"
+#include "vmcow/sys/process/signals.hpp"
 
 namespace vmcow::cli {
 

@@ -10,7 +10,7 @@
 #include "vmcow/meter/run/run_children.hpp"
 #include "vmcow/meter/run/run_workload.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_field.hpp"
+#include "vmcow/sys/proc/field.hpp"
 
 namespace vmcow::cli {
 namespace {

@@ -18,11 +18,11 @@
 #include "vmcow/meter/watch/change_record.hpp"
 #include "vmcow/meter/watch/forecast.hpp"
 #include "vmcow/meter/watch/process_family.hpp"
-#include "vmcow/sys/cgroup.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/prctl.hpp"
-#include "vmcow/sys/proc_field.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/proc/cgroup.hpp"
+#include "vmcow/sys/proc/field.hpp"
+#include "vmcow/sys/process/prctl.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace vmcow::cli {
 namespace {

@@ -17,7 +17,7 @@
 #include "vmcow/meter/compare/engines.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/forked_child.hpp"
+#include "vmcow/sys/process/forked_child.hpp"
 
 namespace vmcow::meter {
 namespace {

@@ -19,7 +19,7 @@
 #include "vmcow/image/mapped_image.hpp"
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/forked_child.hpp"
+#include "vmcow/sys/process/forked_child.hpp"
 
 namespace vmcow::meter {
 namespace {

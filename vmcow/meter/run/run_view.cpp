@@ -6,8 +6,8 @@
 #include "vmcow/meter/run/written_image.hpp"
 #include "vmcow/page_changes.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_field.hpp"
-#include "vmcow/sys/proc_smaps.hpp"
+#include "vmcow/sys/proc/field.hpp"
+#include "vmcow/sys/proc/smaps.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::meter {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <system_error>
 
-#include "vmcow/sys/proc_maps.hpp"
+#include "vmcow/sys/proc/maps.hpp"
 
 namespace vmcow::meter {
 namespace {

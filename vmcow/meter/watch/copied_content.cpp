@@ -15,7 +15,7 @@
 #include "vmcow/image/page_compare.hpp"
 #include "vmcow/page_changes.hpp"
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/proc_mem.hpp"
+#include "vmcow/sys/proc/mem.hpp"
 
 namespace vmcow::meter {
 namespace {

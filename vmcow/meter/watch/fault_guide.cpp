@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "vmcow/sys/proc_stat.hpp"
+#include "vmcow/sys/proc/stat.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow::meter {

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "vmcow/meter/watch/sibling_copies.hpp"
-#include "vmcow/sys/proc_tasks.hpp"
+#include "vmcow/sys/proc/tasks.hpp"
 
 namespace vmcow::meter {
 namespace {

@@ -13,8 +13,8 @@
 #include "vmcow/meter/watch/watch_sample.hpp"
 #include "vmcow/sys/page_scan.hpp"
 #include "vmcow/sys/page_scan_method.hpp"
-#include "vmcow/sys/proc_maps.hpp"
-#include "vmcow/sys/proc_stat.hpp"
+#include "vmcow/sys/proc/maps.hpp"
+#include "vmcow/sys/proc/stat.hpp"
 
 namespace vmcow::meter {
 

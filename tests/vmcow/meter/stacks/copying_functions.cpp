@@ -23,7 +23,7 @@
 #include <cstring>
 #include <string>
 
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace {
 

@@ -11,7 +11,7 @@
 #include <stdexcept>
 
 #include "vmcow/sys/error.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 #include "vmcow/units.hpp"
 
 namespace tests {

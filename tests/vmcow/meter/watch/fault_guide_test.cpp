@@ -15,7 +15,7 @@
 #include "tests/support/support.hpp"
 #include "tests/vmcow/meter/watch/watch_actors.hpp"
 #include "vmcow/meter/watch/process_family.hpp"
-#include "vmcow/sys/proc_stat.hpp"
+#include "vmcow/sys/proc/stat.hpp"
 
 namespace {
 

@@ -11,7 +11,7 @@
 
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 namespace tests {
 namespace {

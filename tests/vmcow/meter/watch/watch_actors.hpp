@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "vmcow/sys/prctl.hpp"
+#include "vmcow/sys/process/prctl.hpp"
 #include "vmcow/units.hpp"
 
 namespace tests {

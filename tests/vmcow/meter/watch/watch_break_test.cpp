@@ -19,7 +19,7 @@
 #include "tests/vmcow/meter/watch/watch_actors.hpp"
 #include "vmcow/meter/watch/process_family.hpp"
 #include "vmcow/sys/fd.hpp"
-#include "vmcow/sys/signal_process.hpp"
+#include "vmcow/sys/process/signal_process.hpp"
 
 extern char** environ;
 
