@@ -1,8 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 
 #include "vmcow/file/bad_block.hpp"
@@ -63,6 +65,62 @@ struct SaveReport {
 /// Threads: any. The ring is filled by a thread that ends before this returns.
 /// Source:  io_uring(7); ioctl_ficlonerange(2); open(2) O_TMPFILE; rename(2).
 SaveReport save_image(const Snapshot& snapshot, const std::filesystem::path& path, const SaveOptions& options = {});
+
+/// How far a save has come.
+///
+/// Units: bytes of the pages that the file holds, holes and shared blocks included.
+struct SaveProgress {
+    std::uint64_t done_bytes = 0;
+    std::uint64_t total_bytes = 0;  ///< 0 until the save knows what it has to store
+};
+
+/// A save that goes on in a thread of its own. The caller goes on meanwhile: what it edits is not in the file.
+///
+///     vmcow::PendingSave save = vmcow::save_image_async(value.snapshot(), "state.vmcow");
+///     value.edit(…);
+///     while (!save.wait_for(100ms)) show(save.progress());
+///     const vmcow::SaveReport report = save.get();
+///
+/// The file appears at its path when all is written, or not at all. Several saves may go on at a time, also to the same
+/// path: each puts a whole file in place.
+///
+/// An object that was moved from holds nothing: it can only be assigned to or destroyed (sys/held.hpp).
+///
+/// Threads:    one at a time; `cancel` from any thread.
+/// After fork: the save belongs to the process that began it. A child's copy does nothing, and `get` is ECHILD there.
+class PendingSave {
+public:
+    PendingSave(PendingSave&& other) noexcept;
+    PendingSave& operator=(PendingSave&& other) noexcept;
+    /// Waits for the end of the save. An error that nobody asked for is lost: call `get` to learn of it.
+    ~PendingSave();
+
+    [[nodiscard]] SaveProgress progress() const noexcept;
+    /// Whether the save has ended, well or not.
+    [[nodiscard]] bool is_done() const noexcept;
+    /// Waits until the save has ended, at most for `time`. Returns whether it has.
+    [[nodiscard]] bool wait_for(std::chrono::nanoseconds time) const;
+    /// Asks the save to stop: `get` is ECANCELED then, and the file at the path is as it was. A save that is already
+    /// putting its file in place ends well all the same.
+    /// Cost: returns at once; the save stops after the block of 256 KiB that it is about.
+    void cancel() noexcept;
+
+    /// Waits for the end, and returns what was written. The object holds nothing afterwards.
+    /// Throws: std::system_error -- as `save_image`; ECANCELED after `cancel`; ECHILD in a forked child.
+    SaveReport get();
+
+private:
+    friend PendingSave save_image_async(Snapshot snapshot, std::filesystem::path path, SaveOptions options);
+    struct State;
+    explicit PendingSave(std::unique_ptr<State> state) noexcept;
+
+    std::unique_ptr<State> state_;
+};
+
+/// Begins to save a snapshot in one file, as `save_image` does.
+/// Throws: std::system_error -- EAGAIN: no thread. What goes wrong with the file is an error of `PendingSave::get`.
+/// Cost:   a thread.
+[[nodiscard]] PendingSave save_image_async(Snapshot snapshot, std::filesystem::path path, SaveOptions options = {});
 
 /// How much of an image is compared with its checksums when it is loaded. Headers, tables and sizes always are.
 enum class Verify {

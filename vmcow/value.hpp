@@ -93,6 +93,12 @@ public:
         options.type = type();
         return save_image(snapshot(), path, options);
     }
+    /// Begins to save the value as it is now, while the caller goes on: see `save_image_async`.
+    /// Throws: std::system_error -- EAGAIN: no thread; as `snapshot`.
+    [[nodiscard]] PendingSave save_async(const std::filesystem::path& path, SaveOptions options = {}) const {
+        options.type = type();
+        return save_image_async(snapshot(), path, std::move(options));
+    }
     /// Maps a value that was saved, O(1): see `load_image`.
     /// Throws: std::system_error, with the path; EBADMSG: the file holds a value of another type.
     [[nodiscard]] static Self load(const std::filesystem::path& path, const LoadOptions& options = {}) {

@@ -63,6 +63,11 @@ void run(const std::filesystem::path& folder) {
     const auto loaded = vmcow::Value<std::uint64_t[]>::load(folder / "changes");  // mapped, not read
     fmt::print("loaded: {}, bytes that differ: {}, file of the changes: {} KiB\n", loaded[500'000],
                vmcow::diff(numbers, loaded).changed_bytes, std::filesystem::file_size(folder / "changes") / 1024);
+
+    auto saving = both.save_async(folder / "later");  // goes on in a thread
+    both.edit([](auto all) { all[0] = 1; });          // is not in the file
+    saving.get();
+    fmt::print("saved while it was edited: {}\n", vmcow::Value<std::uint64_t[]>::load(folder / "later")[0]);
 }
 
 }  // namespace

@@ -172,13 +172,15 @@ WriterUsed with_file_writer(int fd, ImageIo io, const std::function<void(FileWri
 }
 
 void write_image_file(FileWriter& writer, StoredContent& content, ImageFileHeader header, ImageFileTables tables,
-                      bool sync) {
+                      bool sync, SaveControl& control) {
     header.block_bytes = kImageBlockBytes;
     header.stored_offset = kPageBytes;
     header.stored_bytes = content.pages().bytes();
     const std::uint64_t blocks = (content.pages().value + kBlockPages - 1) / kBlockPages;
     tables.checksums.resize(blocks);
+    control.begin(content.pages());
     for (std::uint64_t i = 0; i < blocks; ++i) {
+        control.note_done({i * kBlockPages});
         if (const auto known = content.finished_block(i)) {
             tables.checksums[i] = *known;
             continue;
@@ -198,6 +200,7 @@ void write_image_file(FileWriter& writer, StoredContent& content, ImageFileHeade
     writer.write({piece_of(table_bytes)}, header.tables_offset);
     writer.write({piece_of(page)}, 0);
     writer.finish(sync);
+    control.note_done(content.pages());
 }
 
 }  // namespace vmcow

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vmcow/file/image_file_format.hpp"
+#include "vmcow/file/save_control.hpp"
 #include "vmcow/image_file.hpp"
 #include "vmcow/sys/io_ring.hpp"
 #include "vmcow/units.hpp"
@@ -65,8 +66,9 @@ WriterUsed with_file_writer(int fd, ImageIo io, const std::function<void(FileWri
 
 /// Writes a whole image file: the stored pages, the tables, the header. The caller sets in `header` and `tables` what
 /// `content` does not tell; checksums, offsets and sizes are filled in here.
-/// Cost: each page is read once.
+/// Throws: std::system_error -- what writing throws; ECANCELED when `control` was cancelled.
+/// Cost:   each page is read once.
 void write_image_file(FileWriter& writer, StoredContent& content, ImageFileHeader header, ImageFileTables tables,
-                      bool sync);
+                      bool sync, SaveControl& control);
 
 }  // namespace vmcow

@@ -47,8 +47,13 @@ struct stat status_of(int fd, const std::string& name) {
 class Save {
 public:
     Save(const Snapshot& snapshot, const fs::path& path, const SaveOptions& options, CloneRange clone,
-         sys::UnfinishedFile::Way way)
-        : layers_(*snapshot.layers()), path_(path.string()), options_(options), clone_(clone), file_(path, way) {
+         sys::UnfinishedFile::Way way, SaveControl& control)
+        : layers_(*snapshot.layers()),
+          path_(path.string()),
+          options_(options),
+          clone_(clone),
+          control_(control),
+          file_(path, way) {
         header_.id = id_;
         header_.type = options.type;
         header_.extent_bytes = layers_.extent_bytes();
@@ -64,6 +69,7 @@ public:
         }
         const struct stat written = status_of(file_.fd(), path_);
         report_.file_bytes = static_cast<std::uint64_t>(written.st_size);
+        check_control();
         file_.rename(options_.sync);
         if (!options_.relative_to) remember(written);
         return report_;
@@ -143,10 +149,18 @@ private:
                          "save image '" + path_ + "' relative to '" + options_.relative_to->string() + "': " + why);
     }
 
+    void check_control() const {
+        try {
+            control_.check();
+        } catch (const std::system_error& error) {
+            sys::throw_error(error.code().value(), "save image '" + path_ + "'");
+        }
+    }
+
     void write(StoredContent& content) {
         try {
             const WriterUsed used = with_file_writer(file_.fd(), options_.io, [&](FileWriter& writer) {
-                write_image_file(writer, content, header_, tables_, options_.sync);
+                write_image_file(writer, content, header_, tables_, options_.sync, control_);
                 report_.written_bytes = writer.written_bytes();
             });
             report_.io = used.io;
@@ -170,6 +184,7 @@ private:
     std::string path_;
     const SaveOptions& options_;
     CloneRange clone_;
+    SaveControl& control_;
     ImageFileId id_ = new_id();
     sys::ReplacedFile file_;
     ImageFileHeader header_;
@@ -181,7 +196,13 @@ private:
 
 SaveReport save_image(const Snapshot& snapshot, const fs::path& path, const SaveOptions& options, CloneRange clone,
                       sys::UnfinishedFile::Way way) {
-    return Save(snapshot, path, options, clone, way).run();
+    SaveControl control;
+    return Save(snapshot, path, options, clone, way, control).run();
+}
+
+SaveReport save_image(const Snapshot& snapshot, const fs::path& path, const SaveOptions& options,
+                      SaveControl& control) {
+    return Save(snapshot, path, options, sys::clone_range, sys::UnfinishedFile::Way::best, control).run();
 }
 
 SaveReport save_image(const Snapshot& snapshot, const fs::path& path, const SaveOptions& options) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "vmcow/file/save_control.hpp"
 #include "vmcow/image_file.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/clone_range.hpp"
@@ -17,5 +18,9 @@ using CloneRange = decltype(&sys::clone_range);
 /// reach each path on any file system.
 SaveReport save_image(const Snapshot& snapshot, const std::filesystem::path& path, const SaveOptions& options,
                       CloneRange clone, sys::UnfinishedFile::Way way = sys::UnfinishedFile::Way::best);
+
+/// `save_image` that another thread watches. Throws: also ECANCELED.
+SaveReport save_image(const Snapshot& snapshot, const std::filesystem::path& path, const SaveOptions& options,
+                      SaveControl& control);
 
 }  // namespace vmcow
