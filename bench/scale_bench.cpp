@@ -20,6 +20,7 @@
 #include "bench/bench_main.hpp"
 #include "procrun/fork_call.hpp"
 #include "procrun/pool.hpp"
+#include "vmcow/arena.hpp"
 #include "vmcow/containers.hpp"
 #include "vmcow/sys/proc/field.hpp"
 #include "vmcow/units.hpp"
@@ -190,6 +191,33 @@ void call_over(State& state, bool& warm, std::size_t count) {
     });
 }
 
+// ---- calls within calls
+
+/// Changes a page of the block and passes it on, `levels` times one within the other. Returns how many pages the last
+/// function process finds changed.
+long pass_on(std::span<long> block, long levels) {
+    constexpr std::size_t kEach = vmcow::kPageBytes / sizeof(long);
+    block[static_cast<std::size_t>(levels) * kEach] = levels;
+    if (levels > 1) {
+        return procrun::fork_call([block, levels] { return pass_on(block, levels - 1); }).value();
+    }
+    long changed = 0;
+    for (std::size_t page = 1; page * kEach < block.size() && block[page * kEach] != 0; ++page) ++changed;
+    return changed;
+}
+
+void call_within_calls(State& state, bool& warm, std::size_t bytes, long levels) {
+    vmcow::Arena arena({.name = "block", .reserve_bytes = bytes});
+    const std::span<long> block = arena.allocate_array<long>(bytes / sizeof(long));
+    bench::measure(state, warm, [&] {
+        return bench::seconds_of_each(10, [&] {
+            const auto result = procrun::fork_call([block, levels] { return pass_on(block, levels); });
+            expect(result.ok() && result.value() == levels, "a level did not see the changes above it");
+        });
+    });
+    expect(block[vmcow::kPageBytes / sizeof(long)] == 0, "a function process has changed its caller's block");
+}
+
 int run(int argc, char** argv) {
     bench::BenchProgram program;
     program.name = "scale_bench";
@@ -206,6 +234,12 @@ int run(int argc, char** argv) {
             const std::size_t n = count == 0 ? 0 : as_many(sizes, count);
             bench::add_row("scale/fork_call/" + std::to_string(count), sizes, 9,
                            [n](State& state, bool& warm) { fork_beside(state, warm, n); });
+        }
+        for (const long levels : {1L, 10L}) {
+            bench::add_row("scale/nested/" + std::to_string(levels), sizes, 9,
+                           [n = sizes.value_bytes, levels](State& state, bool& warm) {
+                               call_within_calls(state, warm, n, levels);
+                           });
         }
         for (const std::size_t count : {std::size_t{1}, std::size_t{10'000}}) {
             const std::size_t n = count == 1 ? 1 : as_many(sizes, count);
