@@ -26,9 +26,9 @@ ComposedImage::ComposedImage(std::shared_ptr<const Layers> layers, std::size_t r
 
 ComposedImage::~ComposedImage() { delist(); }
 
-std::vector<PageRun> ComposedImage::private_runs(sys::PageScanMethod method) const {
+std::vector<PageRun> ComposedImage::private_runs(const sys::PageScanner& scanner) const {
     std::vector<PageRun> runs;
-    sys::PageScanner(method).private_pages(reinterpret_cast<std::uintptr_t>(data()), mapped_bytes_, runs);
+    scanner.private_pages(reinterpret_cast<std::uintptr_t>(data()), mapped_bytes_, runs);
     return runs;
 }
 
@@ -37,20 +37,28 @@ const std::vector<PageRun>& ComposedImage::private_before() const noexcept {
 }
 
 std::vector<PageRun> ComposedImage::copied_runs(sys::PageScanMethod method) const {
-    return subtract(private_runs(method), private_before());
+    return subtract(private_runs(sys::PageScanner(method)), private_before());
 }
 
 PageChanges ComposedImage::changes(sys::PageScanMethod method) const {
-    if (!writable_) return {};
+    return writable_ ? changes_in(private_runs(sys::PageScanner(method))) : PageChanges{};
+}
+
+PageChanges ComposedImage::changes(sys::PageScannerOnDemand& scanner) const {
+    return writable_ ? changes_in(private_runs(scanner.get())) : PageChanges{};
+}
+
+/// The changes of the mapping, whose private pages are `runs`.
+PageChanges ComposedImage::changes_in(const std::vector<PageRun>& runs) const {
     const auto before = [&](PageIndex page) { return layers_->page(page); };
-    PageChanges changes = compare_runs(copied_runs(method), data(), before);
+    PageChanges changes = compare_runs(subtract(runs, private_before()), data(), before);
     // Writing to a page that was private from the start copies no page, but it changes bytes.
     changes.changed_bytes += compare_runs(private_before(), data(), before).changed_bytes;
     return changes;
 }
 
 std::shared_ptr<const Layers> ComposedImage::capture(Layers::DeltaMaker make) const {
-    return capture(private_runs(sys::best_page_scan()), make);
+    return capture(private_runs(sys::PageScanner()), make);
 }
 
 std::shared_ptr<const Layers> ComposedImage::capture(const std::vector<PageRun>& runs, Layers::DeltaMaker make) const {
@@ -58,7 +66,7 @@ std::shared_ptr<const Layers> ComposedImage::capture(const std::vector<PageRun>&
 }
 
 void ComposedImage::commit() {
-    std::vector<PageRun> runs = private_runs(sys::best_page_scan());
+    std::vector<PageRun> runs = private_runs(sys::PageScanner());
     layers_ = capture(runs, Delta::stored_copy_of);
     at_commit_ = std::move(runs);
     committed_ = true;

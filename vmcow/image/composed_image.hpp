@@ -51,7 +51,7 @@ private:
     void forget_fork() noexcept override;
     int reserve_again() noexcept override;
     int compose_again() noexcept override;
-    [[nodiscard]] PageChanges changes() const override { return changes(sys::best_page_scan()); }
+    [[nodiscard]] PageChanges changes(sys::PageScannerOnDemand& scanner) const override;
 
     [[nodiscard]] WritableRange writable() const noexcept override;
 
@@ -65,7 +65,8 @@ private:
     /// Like capture(make), for the private pages `runs` that were found already.
     [[nodiscard]] std::shared_ptr<const Layers> capture(const std::vector<PageRun>& runs,
                                                         Layers::DeltaMaker make) const;
-    [[nodiscard]] std::vector<PageRun> private_runs(sys::PageScanMethod method) const;
+    [[nodiscard]] PageChanges changes_in(const std::vector<PageRun>& runs) const;
+    [[nodiscard]] std::vector<PageRun> private_runs(const sys::PageScanner& scanner) const;
 
     std::shared_ptr<const Layers> layers_;
     /// The layers that the mapping is made of. After a `commit`, `layers_` lie over them, and their memory must not

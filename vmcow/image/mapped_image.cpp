@@ -52,7 +52,8 @@ void MappedImage::delist() noexcept {
 
 void MappedImage::note_end() noexcept {
     try {
-        ended.changes += changes();
+        sys::PageScannerOnDemand scanner;
+        ended.changes += changes(scanner);
     } catch (const std::system_error& error) {
         ended.refusal = error.code();
     }
@@ -136,7 +137,8 @@ std::vector<WritableRange> ImagesInFork::writable() const {
 PageChanges ImagesInFork::changes() const {
     if (ended.refusal) throw std::system_error(ended.refusal, "count the pages of an image that has ended");
     PageChanges sum = ended.changes;
-    for (const MappedImage* image = first_image; image != nullptr; image = image->next_) sum += image->changes();
+    sys::PageScannerOnDemand scanner;
+    for (const MappedImage* image = first_image; image != nullptr; image = image->next_) sum += image->changes(scanner);
     return sum;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vmcow/page_changes.hpp"
+#include "vmcow/sys/page_scan.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow {
@@ -94,7 +95,7 @@ private:
     /// In a function process, after the files of all images are mapped: copies into place what is composed from them.
     /// Returns 0 or an errno; I7 as in map_file_again.
     [[nodiscard]] virtual int compose_again() noexcept { return 0; }
-    [[nodiscard]] virtual PageChanges changes() const { return {}; }
+    [[nodiscard]] virtual PageChanges changes(sys::PageScannerOnDemand& /*scanner*/) const { return {}; }
     /// In the caller, before the fork: the range that the child will be able to write to; empty by default.
     [[nodiscard]] virtual WritableRange writable() const noexcept { return {}; }
     /// The mapped range; empty if it is no image of a caller.

@@ -137,6 +137,8 @@ private:
         huge_ = to;
     }
 
+    /// F_SEAL_FUTURE_WRITE leaves nothing but the mapping.
+    [[nodiscard]] bool is_writable_by_fd() const noexcept override { return false; }
     int reserve_again() noexcept override {
         inherited_ = true;
         return WritableImage::reserve_again();

@@ -285,18 +285,20 @@ void ResidentView::accept(const Snapshot& result) {
 
 PageCount ResidentView::take_refreshed() noexcept { return std::exchange(refreshed_, PageCount{}); }
 
-std::vector<PageRun> ResidentView::private_runs() const {
+std::vector<PageRun> ResidentView::private_runs(const sys::PageScanner& scanner) const {
     std::vector<PageRun> runs;
-    sys::PageScanner().private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_, runs);
+    scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_, runs);
     return runs;
 }
 
 std::shared_ptr<const Layers> ResidentView::layers_now() const {
-    return capture_layers(below(), private_runs(), slot_.address(), extent_bytes_, Delta::stored_copy_of);
+    return capture_layers(below(), private_runs(sys::PageScanner()), slot_.address(), extent_bytes_,
+                          Delta::stored_copy_of);
 }
 
 void ResidentView::before_fork() {
-    for_child_ = capture_layers(below(), private_runs(), slot_.address(), extent_bytes_, Delta::copy_of);
+    for_child_ =
+        capture_layers(below(), private_runs(sys::PageScanner()), slot_.address(), extent_bytes_, Delta::copy_of);
 }
 
 int ResidentView::reserve_again() noexcept { return sys::reserve_hole(slot_.address(), mapped_bytes_); }
@@ -307,9 +309,9 @@ int ResidentView::compose_again() noexcept {
     return inherited_->map_at(slot_.address());
 }
 
-PageChanges ResidentView::changes() const {
+PageChanges ResidentView::changes(sys::PageScannerOnDemand& scanner) const {
     if (!inherited_) return {};
-    const std::vector<PageRun> runs = private_runs();
+    const std::vector<PageRun> runs = private_runs(scanner.get());
     const auto before = [&](PageIndex page) { return inherited_->page(page); };
     PageChanges changes = compare_runs(subtract(runs, inherited_->placed()), slot_.address(), before);
     // Writing to a page that was private from the start copies no page, but it changes bytes.

@@ -103,14 +103,14 @@ private:
     void forget_fork() noexcept override { for_child_.reset(); }
     [[nodiscard]] int reserve_again() noexcept override;
     [[nodiscard]] int compose_again() noexcept override;
-    [[nodiscard]] PageChanges changes() const override;
+    [[nodiscard]] PageChanges changes(sys::PageScannerOnDemand& scanner) const override;
     [[nodiscard]] WritableRange writable() const noexcept override;
     [[nodiscard]] std::span<const std::byte> mapped() const noexcept override {
         return {slot_.address(), mapped_bytes_};
     }
     [[nodiscard]] std::shared_ptr<const Layers> layers_now() const override;
 
-    [[nodiscard]] std::vector<PageRun> private_runs() const;
+    [[nodiscard]] std::vector<PageRun> private_runs(const sys::PageScanner& scanner) const;
     /// The layers below the private pages: those of the snapshot, or, in a function process, those at the fork.
     [[nodiscard]] const std::shared_ptr<const Layers>& below() const noexcept {
         return inherited_ ? inherited_ : snapshot_.layers();

@@ -100,16 +100,16 @@ int WritableImage::reserve_again() noexcept {
     return capacity_ == 0 ? 0 : sys::reserve_hole(slot_.address(), capacity_);
 }
 
-std::vector<PageRun> WritableImage::private_runs() const {
+std::vector<PageRun> WritableImage::private_runs(const sys::PageScanner& scanner) const {
     std::vector<PageRun> runs;
-    sys::PageScanner().private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, runs);
+    scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, runs);
     return runs;
 }
 
 std::vector<PageIndex> WritableImage::changed_pages() const {
     const FileCopy file(*this);
     std::vector<PageIndex> changed;
-    for (const PageRun& run : private_runs()) {
+    for (const PageRun& run : private_runs(sys::PageScanner())) {
         for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
             if (std::memcmp(slot_.address() + page.byte_offset(), file.page(page), kPageBytes) != 0) {
                 changed.push_back(page);
@@ -141,7 +141,8 @@ int WritableImage::map_file_again() noexcept {
     if (own_) {
         own_ = false;
         file_bytes_ = capacity_;
-        if (const int error = drop_write_access(fd_.get()); error != 0) return error;
+        const int error = is_writable_by_fd() ? drop_write_access(fd_.get()) : 0;
+        if (error != 0) return error;
     }
     if (file_bytes_ > 0) {
         if (const int error = map(0, file_bytes_, sys::MapMode::private_write); error != 0) return error;
@@ -167,9 +168,9 @@ WritableRange WritableImage::writable() const noexcept {
     return {reinterpret_cast<std::uintptr_t>(slot_.address()), capacity_, placed};
 }
 
-PageChanges WritableImage::changes() const {
+PageChanges WritableImage::changes(sys::PageScannerOnDemand& scanner) const {
     if (own_ || capacity_ == 0) return {};
-    const std::vector<PageRun> runs = private_runs();
+    const std::vector<PageRun> runs = private_runs(scanner.get());
     if (runs.empty()) return {};
     const FileCopy file(*this);
     std::vector<PageRun> placed;

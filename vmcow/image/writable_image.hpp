@@ -48,6 +48,9 @@ protected:
     /// Throws: std::system_error -- EMFILE.
     [[nodiscard]] int read_only_fd() const;
 
+    /// Whether the file can be written to through its descriptor: a child drops that right.
+    [[nodiscard]] virtual bool is_writable_by_fd() const noexcept { return true; }
+
     [[nodiscard]] int reserve_again() noexcept override;
     [[nodiscard]] std::span<const std::byte> mapped() const noexcept override { return {slot_.address(), capacity_}; }
 
@@ -65,12 +68,12 @@ private:
     void forget_fork() noexcept override { for_child_.reset(); }
     [[nodiscard]] int map_file_again() noexcept override;
     [[nodiscard]] int compose_again() noexcept override;
-    [[nodiscard]] PageChanges changes() const override;
+    [[nodiscard]] PageChanges changes(sys::PageScannerOnDemand& scanner) const override;
     [[nodiscard]] WritableRange writable() const noexcept override;
     [[nodiscard]] std::shared_ptr<const Layers> layers_now() const override;
 
     [[nodiscard]] int map(std::size_t from, std::size_t to, sys::MapMode mode) noexcept;
-    [[nodiscard]] std::vector<PageRun> private_runs() const;
+    [[nodiscard]] std::vector<PageRun> private_runs(const sys::PageScanner& scanner) const;
     /// In a function process: the pages that differ from the file, ascending.
     [[nodiscard]] std::vector<PageIndex> changed_pages() const;
 

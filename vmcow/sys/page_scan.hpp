@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -84,6 +85,20 @@ private:
 
     UniqueFd pagemap_;
     PageScanMethod method_;
+};
+
+/// A scanner of the calling process that is opened when it is first asked for, for who may find nothing to scan.
+///
+/// Throws: as PageScanner, when it is first asked for.
+class PageScannerOnDemand {
+public:
+    [[nodiscard]] const PageScanner& get() {
+        if (!scanner_) scanner_.emplace();
+        return *scanner_;
+    }
+
+private:
+    std::optional<PageScanner> scanner_;
 };
 
 /// The sum of the counts of `runs`.
