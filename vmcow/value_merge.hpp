@@ -35,7 +35,8 @@ private:
 /// Joins what several processes have changed in copies of `base`, byte by byte: see `merge` of snapshots.
 ///
 /// Two sides that have both taken memory for containers, or given it back, are in conflict: an image has a single heap.
-/// A container that several processes are to change at once has to be given its size before.
+/// A container that several processes are to change at once has to be given its size before, or is joined by
+/// `merge_members` (member_merge.hpp).
 template <class T>
 [[nodiscard]] MergedValue<T> merge(const Value<T>& base, const std::vector<Value<T>>& sides,
                                    const MergeOptions& options = {}) {
