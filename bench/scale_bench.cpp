@@ -3,6 +3,10 @@
 //     scale_bench [--value SIZE] [--repeat N] [Google Benchmark's flags]
 //
 // There are as many values as fit into SIZE where each takes 1 KiB, at the most as many as a row's name says.
+#include <malloc.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -152,6 +156,7 @@ struct Crowd {
 };
 
 void fork_beside(State& state, bool& warm, std::size_t count) {
+    ::malloc_trim(0);  // what rows before this one have left in the heap would be copied, too
     const Crowd crowd(count);
     bench::measure(state, warm, [&] {
         return bench::seconds_of_each(20, [&] {
@@ -177,18 +182,15 @@ void call_over(State& state, bool& warm, std::size_t count) {
         values.emplace_back(kNumbers);
         values.back().edit([&](std::span<double> numbers) { numbers[0] = static_cast<double>(i); });
     }
+    const auto call_each = [&] {
+        for (std::size_t i = 0; i < count; ++i) {
+            const auto result = pool()->call(first, values[i]);
+            expect(result.ok() && result.value() == static_cast<double>(i), "a call did not see its value");
+        }
+    };
+    call_each();  // the first round, in which the worker gets to know the values
     const int rounds = count == 1 ? 5000 : 1;
-    bench::measure(state, warm, [&] {
-        return bench::seconds_of_each(rounds,
-                                      [&] {
-                                          for (std::size_t i = 0; i < count; ++i) {
-                                              const auto result = pool()->call(first, values[i]);
-                                              expect(result.ok() && result.value() == static_cast<double>(i),
-                                                     "a call did not see its value");
-                                          }
-                                      }) /
-               static_cast<double>(count);
-    });
+    bench::measure(state, warm, [&] { return bench::seconds_of_each(rounds, call_each) / static_cast<double>(count); });
 }
 
 // ---- calls within calls
@@ -207,6 +209,7 @@ long pass_on(std::span<long> block, long levels) {
 }
 
 void call_within_calls(State& state, bool& warm, std::size_t bytes, long levels) {
+    ::malloc_trim(0);
     vmcow::Arena arena({.name = "block", .reserve_bytes = bytes});
     const std::span<long> block = arena.allocate_array<long>(bytes / sizeof(long));
     bench::measure(state, warm, [&] {
@@ -216,6 +219,17 @@ void call_within_calls(State& state, bool& warm, std::size_t bytes, long levels)
         });
     });
     expect(block[vmcow::kPageBytes / sizeof(long)] == 0, "a function process has changed its caller's block");
+}
+
+/// What the kernel takes for processes within one another.
+void fork_within_forks(long levels) {
+    const pid_t child = ::fork();
+    if (child < 0) bench::die("fork");
+    if (child == 0) {
+        if (levels > 1) fork_within_forks(levels - 1);
+        ::_exit(0);
+    }
+    if (::waitpid(child, nullptr, 0) != child) bench::die("waitpid");
 }
 
 int run(int argc, char** argv) {
@@ -236,6 +250,11 @@ int run(int argc, char** argv) {
                            [n](State& state, bool& warm) { fork_beside(state, warm, n); });
         }
         for (const long levels : {1L, 10L}) {
+            bench::add_row("raw/nested_fork/" + std::to_string(levels), sizes, 9, [levels](State& state, bool& warm) {
+                ::malloc_trim(0);
+                bench::measure(state, warm,
+                               [&] { return bench::seconds_of_each(10, [&] { fork_within_forks(levels); }); });
+            });
             bench::add_row("scale/nested/" + std::to_string(levels), sizes, 9,
                            [n = sizes.value_bytes, levels](State& state, bool& warm) {
                                call_within_calls(state, warm, n, levels);
