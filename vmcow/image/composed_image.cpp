@@ -58,7 +58,8 @@ PageChanges ComposedImage::changes_in(const std::vector<PageRun>& runs) const {
 }
 
 std::shared_ptr<const Layers> ComposedImage::capture(Layers::DeltaMaker make) const {
-    return capture(private_runs(sys::PageScanner()), make);
+    const std::vector<PageRun> runs = private_runs(sys::PageScanner());  // whose descriptor is closed again here
+    return capture(runs, make);
 }
 
 std::shared_ptr<const Layers> ComposedImage::capture(const std::vector<PageRun>& runs, Layers::DeltaMaker make) const {
@@ -118,10 +119,12 @@ WritableRange ComposedImage::writable() const noexcept {
 
 void ComposedImage::before_fork() {
     parked_.reset();
-    for_child_ = writable_ ? capture(Delta::copy_of) : layers_;
+    for_child_ = writable_ ? capture(Delta::copy_for_child) : layers_;
 }
 
-void ComposedImage::forget_fork() noexcept { for_child_.reset(); }
+void ComposedImage::forget_fork() noexcept {
+    if (for_child_) for_child_.reset();
+}
 
 int ComposedImage::reserve_again() noexcept { return sys::reserve_hole(data(), mapped_bytes_); }
 

@@ -63,6 +63,9 @@ Delta::Delta(StoredPages stored, std::vector<PageIndex> pages)
     VMCOW_ASSERT(stored_->is_own() && "I3: a function process would write to its caller's store");
 }
 
+Delta::Delta(std::unique_ptr<std::byte[]> memory, std::vector<PageIndex> pages)
+    : memory_(std::move(memory)), data_(memory_.get()), offset_(0), pages_(std::move(pages)), id_(next_id()) {}
+
 std::shared_ptr<const Delta> Delta::copy_of(std::span<const PageIndex> pages,
                                             const std::function<const std::byte*(std::size_t)>& content) {
     VMCOW_ASSERT(!pages.empty() && may_ascend(pages) && "a delta has pages, in ascending order");
@@ -89,6 +92,15 @@ std::shared_ptr<const Delta> Delta::stored_copy_of(std::span<const PageIndex> pa
     StoredPages stored = PageStore::allocate(pages_of(file_bytes_for({pages.size()})));
     fill(stored.data(), pages, content);
     return std::shared_ptr<const Delta>(new Delta(std::move(stored), {pages.begin(), pages.end()}));
+}
+
+std::shared_ptr<const Delta> Delta::copy_for_child(std::span<const PageIndex> pages,
+                                                   const std::function<const std::byte*(std::size_t)>& content) {
+    VMCOW_ASSERT(!pages.empty() && may_ascend(pages) && "a delta has pages, in ascending order");
+    if (PageCount{pages.size()} >= kMappedRun) return copy_of(pages, content);
+    auto memory = std::make_unique_for_overwrite<std::byte[]>(pages.size() * kPageBytes);
+    for (std::size_t i = 0; i < pages.size(); ++i) std::memcpy(memory.get() + i * kPageBytes, content(i), kPageBytes);
+    return std::shared_ptr<const Delta>(new Delta(std::move(memory), {pages.begin(), pages.end()}));
 }
 
 std::shared_ptr<const Delta> Delta::adopt(sys::UniqueFd fd, PageCount count, PageCount image_pages) {

@@ -28,9 +28,6 @@ class Layers {
 public:
     /// One delta more than this is merged with those below instead of being stacked.
     static constexpr std::size_t kMaxDeltas = 4;
-    /// A run of at least this many pages is mapped. A mapping costs as much as the copies of two or three pages (5 to 7
-    /// µs against 3 µs, the write fault), and the number of mappings is limited.
-    static constexpr PageCount kMappedRun{8};
     /// Runs past this number are copied, however long they are: vm.max_map_count is 65 530 for the whole process.
     static constexpr std::size_t kMaxMappedRuns = 256;
 

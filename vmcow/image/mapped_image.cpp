@@ -92,6 +92,7 @@ void abandon_inherited_images() {
 
 ImagesInFork::ImagesInFork() : lock_(fork_lock()) {
     try {
+        static_cast<void>(sys::best_page_scan());  // asked once here, and not in each child
         for (MappedImage* image = first_image; image != nullptr; image = image->next_) image->before_fork();
     } catch (...) {
         forget();

@@ -85,6 +85,8 @@ private:
     /// Whether a function process gets the image. False for what a caller and a worker say to each other.
     [[nodiscard]] virtual bool goes_along() const noexcept { return true; }
     virtual void before_fork() {}
+    /// Writes to an object whose state has to change, and to no other: after a fork, the first write to a page of the
+    /// heap copies it.
     virtual void forget_fork() noexcept {}
     /// In any child, right after the fork: reserves the range that the fork has left out (I7). Returns 0 or an errno:
     /// EEXIST when something else was placed there first.

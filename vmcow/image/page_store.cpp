@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <iterator>
 #include <map>
+#include <memory>
+#include <memory_resource>
 #include <mutex>
 #include <set>
 #include <span>
@@ -156,6 +158,34 @@ private:
 
 namespace {
 
+/// Memory for the objects of chunks, side by side. Each forked child writes to all of them, and the first write to a
+/// page copies it.
+template <class T>
+struct SideBySide {
+    using value_type = T;
+
+    SideBySide() noexcept = default;
+    template <class U>
+    explicit SideBySide(const SideBySide<U>& /*other*/) noexcept {}
+
+    [[nodiscard]] T* allocate(std::size_t count) {
+        const std::scoped_lock lock(fork_lock());
+        return static_cast<T*>(pool().allocate(count * sizeof(T), alignof(T)));
+    }
+    void deallocate(T* memory, std::size_t count) noexcept {
+        const std::scoped_lock lock(fork_lock());
+        pool().deallocate(memory, count * sizeof(T), alignof(T));
+    }
+    bool operator==(const SideBySide& /*other*/) const noexcept { return true; }
+
+private:
+    /// Never destroyed: a chunk may outlive every static object.
+    static std::pmr::memory_resource& pool() {
+        static auto* const resource = new std::pmr::unsynchronized_pool_resource;
+        return *resource;
+    }
+};
+
 /// All chunks. Never destroyed: a delta may outlive every static object.
 struct Store {
     static constexpr std::uint64_t kChunkShare = 8;
@@ -242,7 +272,7 @@ StoredPages PageStore::allocate(PageCount count) {
     }
     const std::size_t bytes = store.next_chunk_bytes(count);
     store.chunks.reserve(store.chunks.size() + 1);
-    store.chunks.push_back(std::make_shared<StoreChunk>(store.next_id++, bytes));
+    store.chunks.push_back(std::allocate_shared<StoreChunk>(SideBySide<StoreChunk>(), store.next_id++, bytes));
     VMCOW_ASSERT(store.chunks.back()->take(count, first) && "a new chunk has room");
     return {store.chunks.back(), first, count};
 }

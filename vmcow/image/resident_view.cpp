@@ -291,14 +291,13 @@ std::vector<PageRun> ResidentView::private_runs(const sys::PageScanner& scanner)
     return runs;
 }
 
-std::shared_ptr<const Layers> ResidentView::layers_now() const {
-    return capture_layers(below(), private_runs(sys::PageScanner()), slot_.address(), extent_bytes_,
-                          Delta::stored_copy_of);
-}
+std::shared_ptr<const Layers> ResidentView::layers_now() const { return capture(Delta::stored_copy_of); }
 
-void ResidentView::before_fork() {
-    for_child_ =
-        capture_layers(below(), private_runs(sys::PageScanner()), slot_.address(), extent_bytes_, Delta::copy_of);
+void ResidentView::before_fork() { for_child_ = capture(Delta::copy_for_child); }
+
+std::shared_ptr<const Layers> ResidentView::capture(Layers::DeltaMaker make) const {
+    const std::vector<PageRun> runs = private_runs(sys::PageScanner());  // whose descriptor is closed again here
+    return capture_layers(below(), runs, slot_.address(), extent_bytes_, make);
 }
 
 int ResidentView::reserve_again() noexcept { return sys::reserve_hole(slot_.address(), mapped_bytes_); }

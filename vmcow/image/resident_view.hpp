@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vmcow/image/copy_costs.hpp"
+#include "vmcow/image/layers.hpp"
 #include "vmcow/image/mapped_image.hpp"
 #include "vmcow/image/slot.hpp"
 #include "vmcow/page_changes.hpp"
@@ -100,7 +101,9 @@ private:
     };
 
     void before_fork() override;
-    void forget_fork() noexcept override { for_child_.reset(); }
+    void forget_fork() noexcept override {
+        if (for_child_) for_child_.reset();
+    }
     [[nodiscard]] int reserve_again() noexcept override;
     [[nodiscard]] int compose_again() noexcept override;
     [[nodiscard]] PageChanges changes(sys::PageScannerOnDemand& scanner) const override;
@@ -110,6 +113,7 @@ private:
     }
     [[nodiscard]] std::shared_ptr<const Layers> layers_now() const override;
 
+    [[nodiscard]] std::shared_ptr<const Layers> capture(Layers::DeltaMaker make) const;
     [[nodiscard]] std::vector<PageRun> private_runs(const sys::PageScanner& scanner) const;
     /// The layers below the private pages: those of the snapshot, or, in a function process, those at the fork.
     [[nodiscard]] const std::shared_ptr<const Layers>& below() const noexcept {

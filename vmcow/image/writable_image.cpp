@@ -134,7 +134,8 @@ void WritableImage::before_fork() {
     if (own_ || capacity_ == 0 || !fd_) return;
     const std::vector<PageIndex> changed = changed_pages();
     if (changed.empty()) return;
-    for_child_ = Delta::copy_of(changed, [&](std::size_t i) { return slot_.address() + changed[i].byte_offset(); });
+    for_child_ =
+        Delta::copy_for_child(changed, [&](std::size_t i) { return slot_.address() + changed[i].byte_offset(); });
 }
 
 int WritableImage::map_file_again() noexcept {

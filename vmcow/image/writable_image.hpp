@@ -65,7 +65,9 @@ private:
     /// False for an image that was frozen or given away, and is about to end.
     [[nodiscard]] bool goes_along() const noexcept override { return static_cast<bool>(fd_); }
     void before_fork() override;
-    void forget_fork() noexcept override { for_child_.reset(); }
+    void forget_fork() noexcept override {
+        if (for_child_) for_child_.reset();
+    }
     [[nodiscard]] int map_file_again() noexcept override;
     [[nodiscard]] int compose_again() noexcept override;
     [[nodiscard]] PageChanges changes(sys::PageScannerOnDemand& scanner) const override;

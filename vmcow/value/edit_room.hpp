@@ -23,7 +23,7 @@ class EditRoom {
 public:
     static constexpr std::size_t kBytes = std::size_t{128} << 10;
     /// How many values may stay in their rooms between two edits.
-    static constexpr std::size_t kMostAtRest = 64;
+    static constexpr std::size_t kMostAtRest = 16;
 
     /// A zeroed room. Throws: std::system_error -- ENOMEM; std::bad_alloc.
     [[nodiscard]] static std::unique_ptr<EditRoom> take();

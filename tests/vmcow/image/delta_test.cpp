@@ -69,6 +69,31 @@ std::shared_ptr<const ReadOnlyImage> chunk_of(const Delta& delta) {
         sys::duplicate(delta.fd()), Slot::reserve(delta.stored()->chunk_bytes()), "chunk", FileState::borrowed);
 }
 
+TEST(DeltaForChildTest, ShortOneTakesNoDescriptorAndIsNeverMapped) {
+    const Pages pages = run_of(10, kMappedRun.value - 1);
+    const Bytes content = noise(pages.size() * kPageBytes);
+    std::optional<DescriptorLimit> limit(0);
+    const DeltaPtr delta = made_by(Delta::copy_for_child, pages, content);
+    limit.reset();
+    EXPECT_TRUE(holds(*delta, pages, content));
+    EXPECT_EQ(delta->stored(), nullptr);
+    const Snapshot base = tests::zeros(100);
+    const Layers layers(base.layers()->shared_base(), base.extent_bytes(), {delta});
+    EXPECT_EQ((std::vector<PageRun>{{{10}, {pages.size()}}}), layers.placed());
+    // Another process gets it in a file.
+    const DeltaPtr sent = Delta::in_own_file(delta);
+    EXPECT_TRUE(holds(*sent, pages, content));
+    EXPECT_TRUE(sys::is_immutable(sent->fd()));
+}
+
+TEST(DeltaForChildTest, LongOneIsMapped) {
+    const Pages pages = run_of(10, kMappedRun.value);
+    const Bytes content = noise(pages.size() * kPageBytes);
+    const DeltaPtr delta = made_by(Delta::copy_for_child, pages, content);
+    EXPECT_TRUE(holds(*delta, pages, content));
+    EXPECT_EQ(Delta::in_own_file(delta), delta);
+}
+
 TEST(StoredDeltaTest, HoldsWhatWasCopied) {
     const Pages pages{0, 3, 4, 999};
     Bytes content = noise(pages.size() * kPageBytes);

@@ -202,8 +202,8 @@ TEST(ViewTest, MergedDeltaHoldsNoPageThatIsAsInTheBase) {
 
 TEST(ViewTest, LongRunsAreMappedAndShortOnesArePlaced) {
     View view(zeros(100));
-    const Pages long_run = run_of(10, Layers::kMappedRun.value);
-    const Pages short_run = run_of(50, Layers::kMappedRun.value - 1);
+    const Pages long_run = run_of(10, kMappedRun.value);
+    const Pages short_run = run_of(50, kMappedRun.value - 1);
     write_pages(view, long_run);
     write_pages(view, short_run);
     const Snapshot captured = view.capture();
@@ -215,9 +215,9 @@ TEST(ViewTest, LongRunsAreMappedAndShortOnesArePlaced) {
 
 TEST(ViewTest, MappedRunsAreLimited) {
     constexpr std::size_t kRuns = Layers::kMaxMappedRuns + 10;
-    const std::uint64_t step = Layers::kMappedRun.value + 1;
+    const std::uint64_t step = kMappedRun.value + 1;
     View view(zeros(kRuns * step + 1));
-    for (std::size_t run = 0; run < kRuns; ++run) write_pages(view, run_of(run * step + 1, Layers::kMappedRun.value));
+    for (std::size_t run = 0; run < kRuns; ++run) write_pages(view, run_of(run * step + 1, kMappedRun.value));
     const View layered(view.capture());
     EXPECT_EQ(mappings_of(layered), 2 * Layers::kMaxMappedRuns + 1);
     EXPECT_TRUE(same_bytes(layered.bytes(), view.bytes()));
