@@ -35,6 +35,9 @@ private:
 ///         return pool.call(total_below, procrun::pass_on(pages)).value();  // sees the 1, and writes to its own copy
 ///     }
 ///
+/// A pool takes a span as it is: `pool.call(total_below, pages)` is the same. An object has to be passed on by name, or
+/// its bytes would be copied into the request.
+///
 /// What lies in an image (a parameter that is an image, a value, a view, an arena) is not copied: the image is passed
 /// on with the pages that this process has changed in it. Anything else is copied into an image first. An object with
 /// containers is passed on in its image if it is the value itself; if it lies within another value, it is copied.
@@ -78,6 +81,24 @@ template <class A>
 inline constexpr bool kIsPassedOn = false;
 template <class T>
 inline constexpr bool kIsPassedOn<PassedOn<T>> = true;
+
+template <class A>
+inline constexpr bool kShowsElements = false;
+template <class T, std::size_t N>
+inline constexpr bool kShowsElements<std::span<T, N>> = true;
+
+/// What a pool makes of an argument: the elements that a span shows are passed on, everything else is taken as it is.
+template <class A>
+struct PoolArgument {
+    using Type = A;
+    static A&& of(std::remove_reference_t<A>& argument) noexcept { return static_cast<A&&>(argument); }
+};
+template <class A>
+requires kShowsElements<std::remove_cvref_t<A>>
+struct PoolArgument<A> {
+    using Type = PassedOn<std::remove_const_t<typename std::remove_cvref_t<A>::element_type>[]>;
+    static Type of(const std::remove_reference_t<A>& span) noexcept { return pass_on(span); }
+};
 
 }  // namespace detail
 }  // namespace procrun

@@ -336,10 +336,10 @@ public:
     /// Throws: std::length_error -- an image is smaller than the object that the function takes.
     template <class F, class... A>
     [[nodiscard]] auto call(const CallOptions& options, F function, A&&... args) {
-        if constexpr (detail::fits_call<detail::CallKind::call, F, A...>()) {
+        if constexpr (detail::fits_call<detail::CallKind::call, F, typename detail::PoolArgument<A>::Type...>()) {
             detail::ErasedCall call;
             call.is_synchronous = true;
-            make(call, options, detail::ImageMode::by_value, function, std::forward<A>(args)...);
+            make(call, options, detail::ImageMode::by_value, function, detail::PoolArgument<A>::of(args)...);
             detail::ErasedResult result;
             detail::PoolCore::call_here(core_, call, result);
             return detail::decode_call<detail::ResultOf<F>>(result);
@@ -384,10 +384,10 @@ public:
     /// Throws: std::length_error -- as `call`; std::bad_alloc.
     template <class F, class... A>
     [[nodiscard]] auto async(const CallOptions& options, F function, A&&... args) {
-        if constexpr (detail::fits_call<detail::CallKind::async, F, A...>()) {
+        if constexpr (detail::fits_call<detail::CallKind::async, F, typename detail::PoolArgument<A>::Type...>()) {
             using R = detail::ResultOf<F>;
             return start<R>(detail::decode_call<R>, options, detail::ImageMode::by_value, function,
-                            std::forward<A>(args)...);
+                            detail::PoolArgument<A>::of(args)...);
         }
     }
     template <class F, class... A>

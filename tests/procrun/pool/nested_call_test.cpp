@@ -277,7 +277,7 @@ Copied write_in_pools(std::span<long> pages, int level, int depth) {
     }
     if (level + 1 == depth) return {};
     Pool below{tests::workers(1)};
-    auto result = below.call(write_in_pools, procrun::pass_on(pages), level + 1, depth);
+    auto result = below.call(write_in_pools, pages, level + 1, depth);
     if (!result.ok()) {
         std::fprintf(stderr, "level %d: %s\n", level, result.outcome().describe().c_str());
         return {-2};
@@ -331,6 +331,9 @@ long sum_of(std::span<const long> values) { return std::accumulate(values.begin(
 TEST_F(NestedPoolTest, WhatLiesInNoImageIsCopiedAndPartsAreParts) {
     const std::vector<long> plain{1, 2, 3};
     EXPECT_EQ(pool_.call(sum_of, procrun::pass_on(std::span(plain))).value(), 6);
+    EXPECT_EQ(pool_.call(sum_of, std::span(plain)).value(), 6);
+    EXPECT_EQ(pool_.async(sum_of, std::span<const long>(plain)).get().value(), 6);
+    EXPECT_EQ(pool_.call(sum_of, std::span<long>()).value(), 0);
     EXPECT_EQ(pool_.call(sum_of, procrun::pass_on(std::span<const long>())).value(), 0);
     View view = tests::counting_snapshot(kPages).map_private();
     const std::span<long> all = view.as<long>();
