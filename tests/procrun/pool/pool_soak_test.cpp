@@ -1,19 +1,17 @@
 // A very large number of calls: the counts of descriptors, mappings and pages do not grow.
-#include <dirent.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdint>
-#include <fstream>
 #include <iostream>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "procrun/pool.hpp"
+#include "tests/support/held_by.hpp"
 #include "tests/support/images.hpp"
 #include "tests/support/pools.hpp"
 #include "tests/support/support.hpp"
@@ -23,6 +21,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using procrun::Pool;
+using tests::Held;
+using tests::held_by;
 using vmcow::Arena;
 using vmcow::Snapshot;
 
@@ -31,29 +31,6 @@ constexpr bool kSanitized = true;
 #else
 constexpr bool kSanitized = false;
 #endif
-
-/// What a process holds, as the kernel counts it.
-struct Held {
-    std::size_t descriptors = 0;
-    std::size_t mappings = 0;
-    std::uint64_t anonymous_kib = 0;
-};
-
-Held held_by(pid_t pid) {
-    const std::string folder = "/proc/" + std::to_string(pid);
-    Held held;
-    if (DIR* const open = ::opendir((folder + "/fd").c_str())) {
-        while (::readdir(open) != nullptr) ++held.descriptors;
-        ::closedir(open);
-    }
-    std::istringstream maps(vmcow::sys::read_text_file(folder + "/maps"));
-    for (std::string line; std::getline(maps, line);) ++held.mappings;
-    std::istringstream rollup(vmcow::sys::read_text_file(folder + "/smaps_rollup"));
-    for (std::string line; std::getline(rollup, line);) {
-        if (line.starts_with("Anonymous:")) held.anonymous_kib = std::stoull(line.substr(10));
-    }
-    return held;
-}
 
 /// The caller and its one worker.
 struct Both {
