@@ -14,6 +14,7 @@
 
 #include "procrun/pool.hpp"
 #include "vmcow/containers.hpp"
+#include "vmcow/member_merge.hpp"
 #include "vmcow/value.hpp"
 #include "vmcow/value_merge.hpp"
 
@@ -46,6 +47,13 @@ void run(const std::filesystem::path& folder) {
     vmcow::Value<Shop> c = pool.apply(raise, b, 10.0).value();  // a new value, b stays
     fmt::print("tea: {} {} {}, pages copied by the edit: {}\n", a->prices.at("tea")[0], b->prices.at("tea")[0],
                c->prices.at("tea")[0], copied.value);
+
+    vmcow::Value<Shop> of_one = c, of_other = c;  // two that work at the same time
+    of_one.edit([](Shop& shop) { shop.prices["salt"].push_back(1.0); });
+    of_other.edit([](Shop& shop) { shop.prices["milk"].push_back(2.0); });
+    const auto unite = vmcow::MemberRules<Shop>().unite(&Shop::prices);
+    c = vmcow::merge_members(c, {of_one, of_other}, unite).value();
+    fmt::print("prices after the merge: {}\n", c->prices.size());
 
     vmcow::Value<std::uint64_t[]> numbers(std::size_t{1} << 20);  // 8 MiB of bulk data
     numbers.edit([](auto all) {
