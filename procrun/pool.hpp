@@ -48,13 +48,18 @@ struct PoolAccess;
 template <class F>
 using ResultOf = std::remove_cvref_t<typename Signature<F>::Result>;
 
-/// The type that an `apply` returns for an image argument: that of the argument; for a part, that of the whole value.
+/// The type that an `apply` returns for an image argument: that of the argument; for a part or a member, that of the
+/// whole value.
 template <class Image>
 struct ImageResult {
     using Type = Image;
 };
 template <class T, class E>
 struct ImageResult<vmcow::Part<T, E>> {
+    using Type = vmcow::Value<T>;
+};
+template <class T, class E>
+struct ImageResult<vmcow::Member<T, E>> {
     using Type = vmcow::Value<T>;
 };
 template <class Image>
@@ -138,6 +143,8 @@ ImageResultOf<Image> take_changed(ChangedImage& changed) {
         return std::move(*changed.moved_back);
     } else if constexpr (std::is_same_v<Image, vmcow::Snapshot>) {
         return std::move(*changed.applied);
+    } else if constexpr (kIsMember<Image>) {
+        return take_changed<typename Image::Whole>(changed);
     } else if constexpr (kIsPart<Image>) {
         const vmcow::ChangedPart part{*std::move(changed.part), *std::move(changed.applied)};
         return Image::Whole::from_snapshot(vmcow::put_back(std::span(&part, 1)));

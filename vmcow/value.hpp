@@ -57,6 +57,12 @@ void check_object(const std::byte* first_page, std::uint64_t extent_bytes, std::
 /// Throws: std::system_error -- EBADMSG: the file holds a value of another type.
 void check_type(const std::filesystem::path& path, std::uint64_t found, std::uint64_t wanted);
 /// Throws: std::system_error -- EBADMSG: `extent_bytes` is no whole number of elements of `each` bytes.
+/// Looks at an image of a value of the type `type`, in which an object of `bytes` is to begin at `offset`.
+/// Throws: std::system_error -- EBADMSG: it is no such image.
+void check_member(const std::byte* first_page, std::uint64_t extent_bytes, std::uint64_t type, std::uint64_t offset,
+                  std::size_t bytes, std::size_t alignment);
+/// Where `object` begins in `image`. Throws: std::out_of_range -- it does not lie there.
+[[nodiscard]] std::uint64_t offset_in(std::span<const std::byte> image, std::span<const std::byte> object);
 [[noreturn]] void refuse_size(std::uint64_t extent_bytes, std::size_t each);
 /// An image with a header and a heap, in which there is no object yet. Throws: std::system_error -- EMFILE, ENOMEM.
 [[nodiscard]] std::unique_ptr<ValueImage> new_heap_image(const ValueOptions& options, std::uint64_t type);
@@ -228,6 +234,16 @@ public:
         const Snapshot whole = snapshot();
         return detail::part_of<T>(whole, handle_.image().data(), std::invoke(std::forward<F>(pick), read()));
     }
+    /// The object in this value that `pick(object)` returns a reference to: it may have containers, and grow. `pick`
+    /// may be a pointer to a member: `value.member(&Doc::words)`. An `apply` of it returns the whole value.
+    /// Throws: std::out_of_range -- the object does not lie in the value.
+    /// Cost:   nothing; a handle of this value, which is given up where the value is a temporary.
+    template <class F>
+    requires std::invocable<F&&, const T&>
+    [[nodiscard]] auto member(F&& pick) const& { return Value(*this).pick_member(std::forward<F>(pick)); }
+    template <class F>
+    requires std::invocable<F&&, const T&>
+    [[nodiscard]] auto member(F&& pick) && { return std::move(*this).pick_member(std::forward<F>(pick)); }
 
 private:
     using Face::handle_;
@@ -236,6 +252,19 @@ private:
     static constexpr std::size_t kBlockAlignment = kPlain ? alignof(T) : std::size_t{ValueBlock::kPlainAlignment};
 
     Value(typename Face::OfImage, ValueHandle handle) noexcept : Face(std::move(handle)) {}
+
+    template <class F>
+    auto pick_member(F&& pick) && {
+        using Picked = std::invoke_result_t<F&&, const T&>;
+        using E = std::remove_cvref_t<Picked>;
+        static_assert(!kPlain, "a member is for a value with containers; of plain bytes, pass a part()");
+        static_assert(std::is_lvalue_reference_v<Picked>, "a member is picked by reference");
+        const std::byte* const image = handle_.image().data();
+        const auto* const at =
+            reinterpret_cast<const std::byte*>(&std::invoke(std::forward<F>(pick), *object_at(image)));
+        const std::uint64_t offset = detail::offset_in({image, this->extent_bytes()}, {at, sizeof(E)});
+        return Member<T, E>(std::move(*this), offset);
+    }
 
     template <class... A>
     void make(const ValueOptions& options, A&&... arguments) {

@@ -54,7 +54,7 @@ struct Finding {
 
 template <class P, class A>
 constexpr Misfit misfit_of_argument() {
-    if constexpr (kIsValue<A> || kIsPart<A> || kIsPassedOn<std::remove_cvref_t<A>>) {
+    if constexpr (kIsValue<A> || kIsPart<A> || kIsMember<A> || kIsPassedOn<std::remove_cvref_t<A>>) {
         using T = typename TypedArgument<A>::Type;
         return takes_value_of<P, T>() ? Misfit::none : Misfit::value_of_other_type;
     } else if constexpr (kIsImage<A>) {

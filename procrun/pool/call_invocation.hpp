@@ -30,6 +30,11 @@ decltype(auto) take_argument(WorkerCall& call, std::size_t& next_image, [[maybe_
     if constexpr (Kind == ArgumentKind::object) {
         const std::size_t at = next_image++;
         return ObjectParameter<P>::from(call.image(at), scopes[at]);
+    } else if constexpr (Kind == ArgumentKind::member) {
+        MemberPlace place;
+        std::memcpy(&place, call.arguments().take(sizeof(place)).data(), sizeof(place));
+        const std::size_t at = next_image++;
+        return ObjectParameter<P>::from(call.image(at), place, scopes[at]);
     } else if constexpr (Kind == ArgumentKind::image) {
         return ImageParameter<P>::from(call.image(next_image++));
     } else {

@@ -32,6 +32,14 @@ void put_value(ErasedCall& call, const vmcow::Value<T>& value, bool is_last_use,
     put_value_image(call, value.handle(), is_last_use, to);
 }
 
+/// The image of the whole value, and in the bytes of the arguments where the member lies.
+template <class T, class E>
+void put_member(ErasedCall& call, const vmcow::Member<T, E>& member, bool is_last_use, ImageArgument& to) {
+    const MemberPlace place{vmcow::Value<T>::type(), member.offset()};
+    call.arguments.put(std::as_bytes(std::span(&place, 1)));
+    put_value(call, member.whole(), is_last_use, to);
+}
+
 template <class T>
 void put_passed_on(ErasedCall& call, const PassedOn<T>& argument, ImageArgument& to) {
     const auto what = argument.what();
@@ -60,6 +68,12 @@ void put_argument(ErasedCall& call, A&& argument, ImageMode writing_mode) {
                 }
             }
             return put_value(call, argument, false, to);  // the argument outlives a call whose caller waits
+        } else if constexpr (kIsMember<A>) {
+            if (std::is_lvalue_reference_v<A> || to.mode != ImageMode::apply) {
+                return put_member(call, argument, false, to);
+            }
+            const std::remove_cvref_t<A> taken(std::forward<A>(argument));
+            return put_member(call, taken, true, to);
         } else if constexpr (kIsPassedOn<std::remove_cvref_t<A>>) {
             return put_passed_on(call, argument, to);
         } else if constexpr (kIsPart<A>) {

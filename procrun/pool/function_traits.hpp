@@ -83,13 +83,24 @@ inline constexpr bool kIsPart = requires {
 };
 
 template <class T>
+struct MemberArgument {};
+template <class T, class E>
+struct MemberArgument<vmcow::Member<T, E>> {
+    using Type = E;
+};
+template <class A>
+inline constexpr bool kIsMember = requires {
+    typename MemberArgument<std::remove_cvref_t<A>>::Type;
+};
+
+template <class T>
 struct PassedOnArgument {};
 template <class T>
 struct PassedOnArgument<PassedOn<T>> {
     using Type = T;
 };
 
-/// The type that an argument holds: T of a Value<T> or a PassedOn<T>, E of a Part<T, E>.
+/// The type that an argument holds: T of a Value<T> or a PassedOn<T>, E of a Part<T, E> or a Member<T, E>.
 template <class A>
 struct TypedArgument {};
 template <class A>
@@ -105,11 +116,17 @@ requires kIsPart<A>
 struct TypedArgument<A> : PartArgument<std::remove_cvref_t<A>> {
 };
 
+template <class A>
+requires kIsMember<A>
+struct TypedArgument<A> : MemberArgument<std::remove_cvref_t<A>> {
+};
+
 /// How an argument gets to the function.
 enum class ArgumentKind : std::uint8_t {
     bytes,   ///< as bytes, by `Transfer`
     image,   ///< an image whose bytes are the object or the array
     object,  ///< an image with a heap in which the object lies
+    member,  ///< the same, and bytes that say where in the image the object is
 };
 
 template <class A>
@@ -117,6 +134,8 @@ constexpr ArgumentKind kind_of() {
     if constexpr (kIsValue<A> || kIsPassedOn<std::remove_cvref_t<A>>) {
         using T = typename TypedArgument<A>::Type;
         return vmcow::PlainBytes<std::remove_extent_t<T>> ? ArgumentKind::image : ArgumentKind::object;
+    } else if constexpr (kIsMember<A>) {
+        return ArgumentKind::member;
     } else {
         return kIsImage<A> || kIsPart<A> ? ArgumentKind::image : ArgumentKind::bytes;
     }

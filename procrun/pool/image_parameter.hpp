@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 #include <optional>
 #include <span>
@@ -56,8 +57,14 @@ struct ImageParameter {
     }
 };
 
-/// A parameter that takes an image with a heap: the object in it. An object that is taken by value is moved out of a
-/// private mapping; the memory that it holds stays where it is.
+/// Where in an image of a value a member lies. It goes with the bytes of the arguments.
+struct MemberPlace {
+    std::uint64_t whole_type = 0;
+    std::uint64_t offset = 0;
+};
+
+/// A parameter that takes an image with a heap: the object in it, or a member. An object that is taken by value is
+/// moved out of a private mapping; the memory that it holds stays where it is.
 template <class P>
 struct ObjectParameter {
     using Plain = std::remove_cvref_t<P>;
@@ -69,16 +76,25 @@ struct ObjectParameter {
         // An earlier function may have damaged the image.
         vmcow::detail::check_object(image.data, image.extent_bytes, vmcow::Value<Plain>::type(), sizeof(Plain),
                                     alignof(Plain));
+        return at(image, reinterpret_cast<const vmcow::detail::ValueHeader*>(image.data)->object, scope);
+    }
+    static Passed from(CallImage& image, const MemberPlace& place, std::optional<vmcow::HeapScope>& scope) {
+        vmcow::detail::check_member(image.data, image.extent_bytes, place.whole_type, place.offset, sizeof(Plain),
+                                    alignof(Plain));
+        return at(image, place.offset, scope);
+    }
+
+private:
+    static Passed at(CallImage& image, std::uint64_t offset, std::optional<vmcow::HeapScope>& scope) {
         if constexpr (kWrites) scope.emplace(vmcow::detail::heap_of(image.data), &image);
-        auto* const header = reinterpret_cast<const vmcow::detail::ValueHeader*>(image.data);
-        return static_cast<Passed>(*std::launder(reinterpret_cast<Plain*>(image.data + header->object)));
+        return static_cast<Passed>(*std::launder(reinterpret_cast<Plain*>(image.data + offset)));
     }
 };
 
 /// Whether the parameter P writes to the image argument A, so that it needs pages of its own.
 template <class P, class A>
 constexpr bool writes() {
-    if constexpr (kind_of<A>() == ArgumentKind::object) {
+    if constexpr (kind_of<A>() == ArgumentKind::object || kind_of<A>() == ArgumentKind::member) {
         return ObjectParameter<P>::kWrites;
     } else {
         return ImageParameter<P>::kWrites;

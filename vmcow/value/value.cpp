@@ -5,6 +5,8 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <span>
+#include <stdexcept>
 #include <string>
 
 #include "vmcow/sys/error.hpp"
@@ -78,6 +80,21 @@ void check_object(const std::byte* first_page, std::uint64_t extent_bytes, std::
     if (!fits) refuse("its object lies outside of it");
     const auto* const heap = reinterpret_cast<const ImageHeap*>(first_page + sizeof(header));
     if (heap->bytes() > extent_bytes - sizeof(header)) refuse("its heap is longer than it");
+}
+
+void check_member(const std::byte* first_page, std::uint64_t extent_bytes, std::uint64_t type, std::uint64_t offset,
+                  std::size_t bytes, std::size_t alignment) {
+    check_object(first_page, extent_bytes, type, 1, 1);
+    const bool fits = offset >= sizeof(ValueHeader) && offset % alignment == 0 && offset < extent_bytes &&
+                      bytes <= extent_bytes - offset;
+    if (!fits) sys::throw_error(EBADMSG, "take an image for a value: its member lies outside of it");
+}
+
+std::uint64_t offset_in(std::span<const std::byte> image, std::span<const std::byte> object) {
+    const auto offset =
+        reinterpret_cast<std::uintptr_t>(object.data()) - reinterpret_cast<std::uintptr_t>(image.data());
+    if (offset < image.size() && object.size() <= image.size() - offset) return offset;
+    throw std::out_of_range("a member of " + std::to_string(object.size()) + " bytes does not lie in its value");
 }
 
 }  // namespace vmcow::detail

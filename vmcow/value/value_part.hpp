@@ -61,6 +61,34 @@ private:
     SnapshotPart part_;
 };
 
+/// A member of a value, as an argument of its own, which has containers or is one: an E in the heap of the value, where
+/// it may grow. A function process that gets it has the image of the whole value, and an E& that shows this one thing.
+///
+/// It is a copy: later changes of the value do not change it.
+///
+/// Threads: all members may be used from several threads at once.
+template <class T, class E>
+class Member {
+public:
+    using Whole = Value<T>;
+
+    /// Pre: an E lies at `offset` of the image of `whole`.
+    Member(Whole whole, std::uint64_t offset) : whole_(std::move(whole)), offset_(offset) {}
+
+    [[nodiscard]] const E& read() const& {
+        return *std::launder(reinterpret_cast<const E*>(whole_.handle()->data() + offset_));
+    }
+    /// A reference into a temporary would be gone.
+    void read() const&& = delete;
+    [[nodiscard]] const Whole& whole() const noexcept { return whole_; }
+    /// Where the member begins in the image of the value.
+    [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
+
+private:
+    Whole whole_;
+    std::uint64_t offset_;
+};
+
 namespace detail {
 
 template <class T, class E>
