@@ -132,8 +132,9 @@ public:
     auto apply(const CallOptions& options, const std::string& name, F function, const A&... args) {
         if constexpr (fits<detail::CallKind::async_apply_first, F, A...>()) {
             using R = detail::ResultOf<F>;
-            using Image = std::tuple_element_t<0, std::tuple<typename detail::GraphArgument<A>::Type...>>;
-            const std::size_t node = add<true>(name, options, function, detail::finish_graph_apply<Image, R>, args...);
+            using First = std::tuple_element_t<0, std::tuple<typename detail::GraphArgument<A>::Type...>>;
+            using Image = detail::ImageResultOf<First>;
+            const std::size_t node = add<true>(name, options, function, detail::finish_graph_apply<First, R>, args...);
             const auto image = edge_of<Image>(add_result(node, detail::graph_type<Image>()));
             if constexpr (std::is_void_v<R>) {
                 return image;
@@ -180,7 +181,8 @@ private:
     /// Fails to compile, with one sentence, for a function and arguments that do not fit.
     template <detail::CallKind Kind, class F, class... A>
     static constexpr bool fits() {
-        constexpr bool kImagesAreEdges = ((detail::kIsEdge<A> || !detail::kHasImage<A>)&&...);
+        constexpr bool kImagesAreEdges =
+            ((detail::kIsEdge<A> || detail::kIsEdgePiece<A> || !detail::kHasImage<A>)&&...);
         static_assert(kImagesAreEdges, "an image is given to a graph as an input, and to its calls as that edge");
         if constexpr (!kImagesAreEdges) {
             return false;
@@ -220,15 +222,32 @@ private:
     auto bind_one(std::vector<detail::GraphUse>& uses, [[maybe_unused]] std::size_t& images, const A& arg) const {
         if constexpr (detail::kIsEdge<A>) {
             using T = typename A::Type;
-            detail::GraphUse use{mine(arg), detail::access_of<P, T>(), {}};
-            if (Applies && uses.empty()) use.access = detail::GraphAccess::applies;
-            if constexpr (detail::kHasImage<T>) use.image = images++;
-            uses.push_back(use);
-            return detail::ValueOfEdge<T>{uses.size() - 1};
+            return detail::ValueOfEdge<T>{add_use<Applies, P, T>(uses, images, arg, detail::GraphPiece::whole)};
+        } else if constexpr (detail::kIsEdgePiece<A>) {
+            return bind_piece<Applies, P>(uses, images, arg);
         } else {
             using V = std::remove_cvref_t<P>;
             return detail::GivenValue<V>{static_cast<V>(arg)};
         }
+    }
+
+    template <bool Applies, class P, class V, class Pick, detail::GraphPiece kPiece>
+    auto bind_piece(std::vector<detail::GraphUse>& uses, std::size_t& images,
+                    const GraphEdgePiece<V, Pick, kPiece>& piece) const {
+        using T = typename GraphEdgePiece<V, Pick, kPiece>::Type;
+        return detail::PieceOfEdge<V, Pick, kPiece>{add_use<Applies, P, T>(uses, images, piece.edge(), kPiece),
+                                                    piece.pick()};
+    }
+
+    /// Notes that the parameter P takes a T, which is the value of `edge` or a piece of it. Returns the use's index.
+    template <bool Applies, class P, class T, class V>
+    std::size_t add_use(std::vector<detail::GraphUse>& uses, [[maybe_unused]] std::size_t& images, const Edge<V>& edge,
+                        detail::GraphPiece piece) const {
+        detail::GraphUse use{mine(edge), detail::access_of<P, T>(), {}, piece};
+        if (Applies && uses.empty()) use.access = detail::GraphAccess::applies;
+        if constexpr (detail::kHasImage<T>) use.image = images++;
+        uses.push_back(use);
+        return uses.size() - 1;
     }
 
     [[nodiscard]] std::uint64_t id() const noexcept;

@@ -25,12 +25,53 @@
 namespace procrun {
 
 class Graph;
+template <class T>
+class GraphEdge;
+
+/// A part or a member of a value of a graph, as an argument of a call. Made by GraphEdge::part and GraphEdge::member.
+template <class V, class Pick, detail::GraphPiece kPiece>
+class GraphEdgePiece {
+public:
+    GraphEdgePiece(const GraphEdge<V>& edge, Pick pick) : edge_(edge), pick_(std::move(pick)) {}
+
+    /// The piece of `value`.
+    template <class Whole>
+    static auto of(Whole&& value, const Pick& pick) {
+        if constexpr (kPiece == detail::GraphPiece::part) {
+            return std::forward<Whole>(value).part(pick);
+        } else {
+            return std::forward<Whole>(value).member(pick);
+        }
+    }
+    using Type = decltype(of(std::declval<const V&>(), std::declval<const Pick&>()));
+
+    [[nodiscard]] const GraphEdge<V>& edge() const noexcept { return edge_; }
+    [[nodiscard]] const Pick& pick() const noexcept { return pick_; }
+
+private:
+    GraphEdge<V> edge_;
+    Pick pick_;
+};
 
 /// Refers to a value of a graph: an input, or a value that a call will make.
 template <class T>
 class GraphEdge {
 public:
     using Type = T;
+
+    /// A part of the value, as Value::part. The graph knows that it is one: who changes the value meanwhile, or another
+    /// part of it, does not change it in place.
+    template <class Pick>
+    requires detail::kIsValue<T>
+    [[nodiscard]] auto part(Pick pick) const {
+        return GraphEdgePiece<T, Pick, detail::GraphPiece::part>(*this, std::move(pick));
+    }
+    /// A member of the value, as Value::member; likewise.
+    template <class Pick>
+    requires detail::kIsValue<T>
+    [[nodiscard]] auto member(Pick pick) const {
+        return GraphEdgePiece<T, Pick, detail::GraphPiece::member>(*this, std::move(pick));
+    }
 
 private:
     friend class Graph;
@@ -116,7 +157,13 @@ inline constexpr bool kIsEdge = requires {
     typename EdgeArgument<std::remove_cvref_t<A>>::Type;
 };
 
-/// The type of a node's argument as the call sees it: the type of the edge's value, or of the value that is given now.
+template <class A>
+inline constexpr bool kIsEdgePiece = false;
+template <class V, class Pick, GraphPiece kPiece>
+inline constexpr bool kIsEdgePiece<GraphEdgePiece<V, Pick, kPiece>> = true;
+
+/// The type of a node's argument as the call sees it: the type of the edge's value or of its piece, or of the value
+/// that is given now.
 template <class A>
 struct GraphArgument {
     using Type = std::remove_cvref_t<A>;
@@ -124,6 +171,12 @@ struct GraphArgument {
 template <class A>
 requires kIsEdge<A>
 struct GraphArgument<A> : EdgeArgument<std::remove_cvref_t<A>> {
+};
+
+template <class A>
+requires kIsEdgePiece<std::remove_cvref_t<A>>
+struct GraphArgument<A> {
+    using Type = typename std::remove_cvref_t<A>::Type;
 };
 
 /// An argument that is the value of an edge: it is known when the call is made. `use` is its index in the node's uses.
@@ -144,6 +197,20 @@ struct ValueOfEdge {
     }
 };
 
+/// An argument that is a piece of the value of an edge.
+template <class V, class Pick, GraphPiece kPiece>
+struct PieceOfEdge {
+    std::size_t use;
+    Pick pick;
+
+    [[nodiscard]] auto get(std::span<const GraphHanded> values) const {
+        return GraphEdgePiece<V, Pick, kPiece>::of(ValueOfEdge<V>{use}.get(values), pick);
+    }
+    [[nodiscard]] auto take(std::span<const GraphHanded> values) const {
+        return GraphEdgePiece<V, Pick, kPiece>::of(ValueOfEdge<V>{use}.take(values), pick);
+    }
+};
+
 /// An argument that was given when the node was added.
 template <class V>
 struct GivenValue {
@@ -154,6 +221,10 @@ struct GivenValue {
 
 // ---- calls
 
+/// An argument that is not moved is an lvalue, also where it is a piece that was taken just now.
+template <class Bound>
+using Kept = const std::remove_cvref_t<decltype(std::declval<const Bound&>().get({}))>&;
+
 template <class F, class Parameters, bool Applies, class First, class... Rest>
 void make_graph_call(ErasedCall& call, const F& function, std::span<const GraphHanded> values, const First& first,
                      const Rest&... rest) {
@@ -161,15 +232,15 @@ void make_graph_call(ErasedCall& call, const F& function, std::span<const GraphH
     if constexpr (Applies) {
         if (values[0].how == GraphHanded::How::moved) {
             using Moved = std::remove_reference_t<decltype(first.take(values))>;
-            return CallMaker<F, Parameters, Moved, decltype(rest.get(values))...>::make(
-                call, function, kMode, first.take(values), rest.get(values)...);
+            return CallMaker<F, Parameters, Moved, Kept<Rest>...>::make(call, function, kMode, first.take(values),
+                                                                        rest.get(values)...);
         }
     }
-    CallMaker<F, Parameters, decltype(first.get(values)), decltype(rest.get(values))...>::make(
-        call, function, kMode, first.get(values), rest.get(values)...);
+    CallMaker<F, Parameters, Kept<First>, Kept<Rest>...>::make(call, function, kMode, first.get(values),
+                                                               rest.get(values)...);
 }
 
-/// Returns the function that makes the call of a node. `arguments` are ValueOfEdge and GivenValue objects.
+/// Returns the function that makes the call of a node. `arguments` are ValueOfEdge, PieceOfEdge and GivenValue objects.
 template <class F, bool Applies, class... Bound>
 auto graph_call_maker(const F& function, const CallOptions& options, std::tuple<Bound...> arguments) {
     return
@@ -198,9 +269,10 @@ GraphCallEnd finish_graph_call(ErasedResult& result, std::span<GraphSlot> values
     return end;
 }
 
-template <class Image, class R>
+template <class Argument, class R>
 GraphCallEnd finish_graph_apply(ErasedResult& result, std::span<GraphSlot> values) {
-    auto came = decode_apply<R, Image>(result);
+    using Image = ImageResultOf<Argument>;
+    auto came = decode_apply<R, Argument>(result);
     GraphCallEnd end{came.outcome(), came.cost()};
     if (!came.ok()) return end;
     if constexpr (std::is_void_v<R>) {

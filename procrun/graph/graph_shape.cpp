@@ -148,7 +148,9 @@ private:
                 appliers.push_back(use);
             } else {
                 choice(use) = choice_of_reader(use);
-                if (choice(use).decision == GraphDecision::snapshot) has_snapshot = true;
+                // A piece is taken of a snapshot of the value.
+                const bool is_piece = at(use).piece != GraphPiece::whole;
+                if (choice(use).decision == GraphDecision::snapshot || is_piece) has_snapshot = true;
             }
         }
         bool shared = false;
@@ -182,8 +184,11 @@ private:
         for (const Use& other : appliers) {
             if (other.node != use.node) return fmt::format("'{}' makes another value of it", name(other.node));
         }
+        if (at(use).piece == GraphPiece::part) return "a part is an image of its own";
         for (const Use& other : uses_[value]) {
             if (other.node == use.node && other.use != use.use) return "the same call reads it, too";
+            const bool is_piece = other.node != use.node && at(other).piece != GraphPiece::whole;
+            if (is_piece) return fmt::format("'{}' has a part of it", name(other.node));
             if (shape_.nodes[other.node].is_effect) return fmt::format("side effect '{}' has it", name(other.node));
         }
         for (const Use& other : uses_[value]) {

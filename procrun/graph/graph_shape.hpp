@@ -41,10 +41,18 @@ enum class GraphForm : std::uint8_t {
     gone,     ///< an earlier run has moved the value
 };
 
+/// How much of a value a call gets.
+enum class GraphPiece {
+    whole,
+    part,    ///< some bytes, in an image of their own
+    member,  ///< an object in the image of the value, through a handle of its own
+};
+
 struct GraphUse {
     std::size_t value = 0;
     GraphAccess access = GraphAccess::bytes;
     std::optional<std::size_t> image{};  ///< the index among the images of the call
+    GraphPiece piece = GraphPiece::whole;
 };
 
 struct GraphNode {
