@@ -67,14 +67,16 @@ public:
         sys::resize_memfd(fd_.get(), capacity, options_.name);
         sys::write_all(fd_.get(), std::span<const std::byte>(slot.address(), extent_), options_.name);
         const std::scoped_lock lock(fork_lock());
-        int error = sys::map_file_at(slot.address(), capacity, sys::MapMode::shared_write, fd_.get(), 0);
-        check(error, "map");
+        check(sys::map_file_at(slot.address(), capacity, sys::MapMode::shared_write, fd_.get(), 0), "map");
+        if (const int error = sys::keep_out_of_children(slot.address(), capacity); error != 0) {
+            // A private mapping of the file is memory again as it was, and a child may have a copy of it.
+            const int again = sys::map_file_at(slot.address(), capacity, sys::MapMode::private_write, fd_.get(), 0);
+            VMCOW_ASSERT(again == 0 && "I3: a child would write to its parent's memory");
+            check(error, "map");
+        }
         slot_ = std::move(slot);
         capacity_ = capacity;
         populated_ = extent_;
-        // madvise(2) refuses only a range that is not mapped, and this one was just mapped.
-        error = sys::keep_out_of_children(slot_.address(), capacity_);
-        VMCOW_ASSERT(error == 0 && "madvise(2) takes a range that is mapped");
     }
 
     DetachedArena detach() && {
