@@ -217,9 +217,10 @@ TEST(MemberMergeTest, SumWrapsAround) {
     };
     EXPECT_EQ(5, joined(10, 8, 7));
     EXPECT_EQ(std::uint8_t{4}, joined(std::uint8_t{250}, std::uint8_t{255}, std::uint8_t{255}));
-    EXPECT_EQ(
-        std::numeric_limits<int>::min(),
-        joined(std::numeric_limits<int>::max(), 0, std::numeric_limits<int>::min()) + std::numeric_limits<int>::max());
+    constexpr int kMost = std::numeric_limits<int>::max();
+    constexpr int kLeast = std::numeric_limits<int>::min();
+    EXPECT_EQ(kLeast, joined(0, kMost, 1));
+    EXPECT_EQ(kMost, joined(0, kLeast, -1));
     EXPECT_EQ(4.5, joined(1.0, 2.0, 3.5));
 }
 
