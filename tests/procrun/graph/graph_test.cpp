@@ -280,9 +280,8 @@ TEST_F(GraphTest, ACallThatWritesToItsArgumentChangesNobodysValue) {
 }
 
 TEST_F(GraphTest, ReadersAreLentAValueThatTheCallerCanChangeInPlaceAfterwards) {
-    const Numbers* before = nullptr;
-    Value<Numbers> a{1, 2, 3};
-    before = &*a;
+    Value<Numbers> a = tests::in_file({1, 2, 3});  // it is moved, not sent
+    const Numbers* const before = &*a;
     Graph graph;
     auto in = graph.input("a", std::move(a));
     graph.output(graph.call("sum", sum_of, in));
