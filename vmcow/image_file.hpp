@@ -102,7 +102,8 @@ public:
     [[nodiscard]] bool wait_for(std::chrono::nanoseconds time) const;
     /// Asks the save to stop: `get` is ECANCELED then, and the file at the path is as it was. A save that is already
     /// putting its file in place ends well all the same.
-    /// Cost: returns at once; the save stops after the block of 256 KiB that it is about.
+    /// Cost: returns at once; the save stops after the block of 256 KiB that it is about, but neither while it compares
+    ///       pages with another file nor while it waits for the disk.
     void cancel() noexcept;
 
     /// Waits for the end, and returns what was written. The object holds nothing afterwards.
