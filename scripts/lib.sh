@@ -82,6 +82,8 @@ build() {
     # Hashes paths below the project as relative ones, so that another clone finds what this clone has compiled.
     if command -v ccache >/dev/null; then
         export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true
+        # What ccache wants to be told before it keeps anything that was compiled with precompiled headers.
+        export CCACHE_SLOPPINESS=pch_defines,time_macros
     fi
     printf 'Building build/%s\n' "$preset"
     quietly cmake --preset "$preset"
