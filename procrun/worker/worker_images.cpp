@@ -223,7 +223,9 @@ WorkerImages::Prepared WorkerImages::prepare_view(std::uint16_t at, const ImageR
 }
 
 vmcow::ResidentView* WorkerImages::view_of(const ImageRequest& request) noexcept {
-    const bool has_view = !request.is_sent && (request.mode == ImageMode::by_value || request.mode == ImageMode::apply);
+    // Where the message about an image could not be received, the worker does not know its entry.
+    const bool is_known = !request.is_sent && request.entry < entries_.size();
+    const bool has_view = is_known && (request.mode == ImageMode::by_value || request.mode == ImageMode::apply);
     return has_view ? entries_[request.entry].view.get() : nullptr;
 }
 
