@@ -37,6 +37,8 @@ struct Host {
 [[nodiscard]] Facility probe_page_size();
 /// Finds one written page of two by PAGEMAP_SCAN.
 [[nodiscard]] Facility probe_page_scan();
+/// Finds a page that was written to again, by userfaultfd and PAGEMAP_SCAN.
+[[nodiscard]] Facility probe_written_pages();
 /// Finds one written page of two by the bits of /proc/self/pagemap.
 [[nodiscard]] Facility probe_pagemap_bits();
 /// Sets up a ring. Source: io_uring_setup(2).

@@ -11,64 +11,27 @@
 #include <string>
 
 #include "vmcow/sys/error.hpp"
+#include "vmcow/sys/pagemap_scan.hpp"
 
 namespace vmcow::sys {
 namespace {
 
-// The ABI of PAGEMAP_SCAN (include/uapi/linux/fs.h since Linux 6.7). Headers of Debian 12 are older than the ioctl.
-struct ScanRegion {
-    std::uint64_t start;
-    std::uint64_t end;
-    std::uint64_t categories;
-};
-
-struct ScanArguments {
-    std::uint64_t size;
-    std::uint64_t flags;
-    std::uint64_t start;
-    std::uint64_t end;
-    std::uint64_t walk_end;
-    std::uint64_t regions;
-    std::uint64_t region_count;
-    std::uint64_t max_pages;
-    std::uint64_t category_inverted;
-    std::uint64_t category_mask;
-    std::uint64_t category_anyof_mask;
-    std::uint64_t return_mask;
-};
-
-constexpr unsigned long kPagemapScan = _IOWR('f', 16, ScanArguments);
-constexpr std::uint64_t kCategoryFile = 1u << 2;
-constexpr std::uint64_t kCategoryPresent = 1u << 3;
-constexpr std::uint64_t kCategorySwapped = 1u << 4;
-constexpr std::uint64_t kCategoryZero = 1u << 5;
-
-constexpr std::uint64_t kCategoryHuge = 1u << 6;
+using pagemap::append;
+using pagemap::arguments_for;
+using pagemap::kCategoryFile;
+using pagemap::kCategoryHuge;
+using pagemap::kCategoryPresent;
+using pagemap::kCategorySwapped;
+using pagemap::kCategoryZero;
+using pagemap::kScan;
+using pagemap::ScanArguments;
+using pagemap::ScanRegion;
+using pagemap::walk;
 
 /// The scanned process waits when it maps memory during a walk. A walk of 4096 pages takes 50 to 300 µs.
 constexpr std::uint64_t kMostPagesAtOnce = 4096;
 
-ScanArguments arguments_for(std::uint64_t start, std::uint64_t end) {
-    ScanArguments arguments{};
-    arguments.size = sizeof(arguments);
-    arguments.start = start;
-    arguments.end = end;
-    arguments.category_inverted = kCategoryFile | kCategoryZero;
-    arguments.category_mask = kCategoryFile | kCategoryZero;
-    arguments.category_anyof_mask = kCategoryPresent | kCategorySwapped;
-    arguments.return_mask = kCategoryPresent;
-    return arguments;
-}
-
 UniqueFd open_pagemap(const std::string& process) { return open_file("/proc/" + process + "/pagemap", O_RDONLY); }
-
-void append(std::vector<PageRun>& runs, std::size_t first_new, PageIndex first, PageCount count) {
-    if (runs.size() > first_new && runs.back().end() == first) {
-        runs.back().count += count;
-    } else {
-        runs.push_back({first, count});
-    }
-}
 
 void append(std::vector<PageKindRun>& runs, std::size_t first_new, const PageKindRun& next) {
     if (runs.size() > first_new) {
@@ -84,21 +47,6 @@ void append(std::vector<PageKindRun>& runs, std::size_t first_new, const PageKin
 
 [[noreturn]] void throw_ended() { throw_error(ESRCH, "scan pages: the process has ended"); }
 
-/// Calls `take` with each region that the walk finds.
-template <class Take>
-void walk(int pagemap, ScanArguments arguments, Take&& take) {
-    std::array<ScanRegion, 512> regions;
-    arguments.regions = reinterpret_cast<std::uintptr_t>(regions.data());
-    arguments.region_count = regions.size();
-    while (arguments.start < arguments.end) {
-        const int found =
-            static_cast<int>(retry_interrupted([&] { return ::ioctl(pagemap, kPagemapScan, &arguments); }));
-        if (found < 0) throw_errno("scan pages (PAGEMAP_SCAN)");
-        for (std::size_t i = 0; i < static_cast<std::size_t>(found); ++i) take(regions[i]);
-        arguments.start = arguments.walk_end;  // the walk stops early when the regions are full
-    }
-}
-
 /// Throws if the process has ended. The ioctl only finds nothing then and says no more; a read returns 0 bytes.
 void check_alive(int pagemap, std::uintptr_t address) {
     std::uint64_t entry = 0;
@@ -111,7 +59,7 @@ int probe() noexcept {
     if (fd < 0) return errno;
     const UniqueFd pagemap(fd);
     ScanArguments arguments = arguments_for(0, 0);
-    return ::ioctl(pagemap.get(), kPagemapScan, &arguments) < 0 ? errno : 0;
+    return ::ioctl(pagemap.get(), kScan, &arguments) < 0 ? errno : 0;
 }
 
 }  // namespace

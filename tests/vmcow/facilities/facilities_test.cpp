@@ -90,6 +90,7 @@ TEST(FacilitiesTest, ARefusedCallIsAbsentAndAFailedOneIsUnknown) {
          {Case{SYS_memfd_create, vmcow::probe_memfd_seals, ENOSYS}, Case{SYS_pidfd_open, vmcow::probe_pidfd, ENOSYS},
           Case{SYS_clone3, vmcow::probe_clone3, ENOSYS}, Case{SYS_close_range, vmcow::probe_close_range, EINVAL},
           Case{SYS_madvise, vmcow::probe_huge_images, EINVAL}, Case{SYS_ioctl, vmcow::probe_page_scan, ENOTTY},
+          Case{SYS_userfaultfd, vmcow::probe_written_pages, EPERM},
           Case{SYS_io_uring_setup, vmcow::probe_io_uring, EPERM},
           Case{SYS_perf_event_open, vmcow::probe_perf_events, EACCES},
           Case{SYS_process_vm_readv, vmcow::probe_process_vm_readv, EPERM}}) {
