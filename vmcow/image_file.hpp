@@ -149,8 +149,8 @@ struct LoadedImage {
 /// Throws: std::system_error -- open(2)'s errno; EMFILE, ENOMEM; EBADMSG with a text that names the path, the place and
 ///         what is wrong: the file is foreign, newer, truncated or corrupted, or it stands on a file that is not the
 ///         one that it was saved relative to. ENOENT also where a file that it stands on is missing.
-/// Cost:   O(1) for a whole image, 8 bytes read for each 256 KiB of it; a delta file costs what `Layers` says, and
-///         files past `Layers::kMaxDeltas` a copy of their pages.
+/// Cost:   O(1) for a whole image, 8 bytes read for each 256 KiB of it. Of the files that stand on one another,
+///         the four with the most pages are mapped; the pages of the others are copied.
 [[nodiscard]] LoadedImage load_image(const std::filesystem::path& path, const LoadOptions& options = {});
 
 /// Reads all of an image file and of the files that it stands on. Returns the first block that is not what was saved,

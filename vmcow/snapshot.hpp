@@ -15,7 +15,8 @@ class Layers;
 class View;
 struct SnapshotParts;  // vmcow/image/snapshot_parts.hpp
 
-/// A handle to an immutable image: a sealed base and at most `Layers::kMaxDeltas` deltas. Copying the handle is O(1).
+/// A handle to an immutable image: a sealed base, and a tree of the pages that differ. Versions of an image share the
+/// base and all of the tree but what has changed between them. Copying the handle is O(1).
 ///
 /// A handle that was moved from holds nothing: it can only be assigned to or destroyed (sys/held.hpp).
 ///
@@ -36,7 +37,7 @@ public:
     [[nodiscard]] std::span<const std::byte> bytes() const&;
     /// For a temporary handle: the bytes together with the handle.
     [[nodiscard]] OwnedSpan<Snapshot, const std::byte> bytes() const&&;
-    /// The bytes of one page, wherever they are. Cost: a binary search.
+    /// The bytes of one page, wherever they are. Cost: a step on each level of the tree, of which 1 GiB has six.
     [[nodiscard]] const std::byte* page(PageIndex index) const noexcept;
 
     /// Maps the whole image privately: writes stay in the returned view.
@@ -55,8 +56,11 @@ public:
     /// Cost:   nothing, or as `flatten`.
     [[nodiscard]] Snapshot sealed() const;
 
-    [[nodiscard]] std::size_t delta_count() const noexcept;
-    /// Memory held by the deltas, in pages; the base is shared with the relatives.
+    /// As how many deltas the snapshot is sent.
+    /// Throws: std::system_error -- ENOMEM.
+    /// Cost:   a look at each page that the snapshot has beside its base; at the most, once, a copy of each.
+    [[nodiscard]] std::size_t delta_count() const;
+    /// How many pages the snapshot has beside those of its base, for itself or with other versions.
     [[nodiscard]] PageCount delta_pages() const noexcept;
 
     /// The file of the base. For a snapshot without deltas that was made from an arena, this file is the image: a

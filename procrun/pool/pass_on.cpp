@@ -54,8 +54,7 @@ void put_present(ErasedCall& call, std::span<const std::byte> bytes, ImageArgume
     const auto offset = static_cast<std::uint64_t>(bytes.data() - present->begin);
     to.at = bytes.data();
     if (offset == 0 && vmcow::pages_of(bytes.size()) == vmcow::pages_of(layers.mapped_bytes())) {
-        to.snapshot.emplace(
-            Snapshot(std::make_shared<const vmcow::Layers>(layers.shared_base(), bytes.size(), layers.deltas())));
+        to.snapshot.emplace(Snapshot(layers.with_extent(bytes.size())));
         return;
     }
     to.part.emplace(Snapshot(present->layers), offset, bytes.size());

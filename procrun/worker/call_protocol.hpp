@@ -172,7 +172,6 @@ inline constexpr std::size_t kCallMemoryBytes = vmcow::round_up(kOutboxOffset + 
 /// base is new and does not lie in a chunk that the worker has; then that of each new chunk or delta.
 struct ImageUpdate {
     enum class DeltaKind : std::uint8_t {
-        kept,       ///< the entry has it already, as number `index` of its deltas
         chunk,      ///< in a chunk of the page store that the worker has already
         new_chunk,  ///< in a chunk whose descriptor comes with the update
         file,       ///< in a file of its own, whose descriptor comes with the update
@@ -184,16 +183,17 @@ struct ImageUpdate {
         chunk_ended,  ///< drop the chunk `base_chunk`
     };
     struct DeltaUpdate {
-        DeltaKind kind = DeltaKind::kept;
-        std::uint8_t index = 0;
+        DeltaKind kind = DeltaKind::chunk;
         std::uint64_t chunk_id = 0;
         std::uint64_t file_offset = 0;
         std::uint64_t pages = 0;
+        std::uint64_t first_page = 0;
     };
 
     std::uint16_t entry = 0;
     Kind kind = Kind::image;
     bool keep_base = false;  ///< the entry's base stays, and with it the pages that are resident
+    bool relative = false;   ///< the deltas come over what the entry has, not over its base
     bool borrowed = false;
     bool is_part = false;       ///< the worker must not see the bytes before `skip` and behind the extent
     bool on_disk = false;       ///< the base lies in a regular file

@@ -139,32 +139,50 @@ bool KnownImages::is_new_chunk(const vmcow::StoredPages& pages) {
     return chunks_.try_emplace(pages.chunk_id(), pages.chunk_liveness()).second;
 }
 
-void KnownImages::add_deltas(Entry& entry, const vmcow::Layers& layers, ImageUpdate& update, std::vector<int>& fds,
-                             std::vector<std::shared_ptr<const vmcow::Delta>>& sent) {
+/// Tells where a delta lies. `kept` keeps its descriptor open until the message is sent.
+void KnownImages::add_delta(const std::shared_ptr<const vmcow::Delta>& delta, ImageUpdate& update,
+                            std::vector<int>& fds, std::vector<std::shared_ptr<const vmcow::Delta>>& kept) {
     using DeltaKind = ImageUpdate::DeltaKind;
-    std::vector<std::uint64_t> deltas;
-    for (const auto& delta : layers.deltas()) {
-        ImageUpdate::DeltaUpdate& said = update.deltas[update.delta_count++];
-        said.pages = delta->pages().size();
-        const auto kept = std::find(entry.deltas.begin(), entry.deltas.end(), delta->id());
-        const vmcow::StoredPages* const stored = delta->stored();
-        if (kept != entry.deltas.end()) {
-            said.kind = DeltaKind::kept;
-            said.index = static_cast<std::uint8_t>(kept - entry.deltas.begin());
-        } else if (stored != nullptr) {
-            const bool is_new = is_new_chunk(*stored);
-            said.kind = is_new ? DeltaKind::new_chunk : DeltaKind::chunk;
-            said.chunk_id = stored->chunk_id();
-            said.file_offset = stored->file_offset();
-            if (is_new) fds.push_back(stored->fd());
-        } else {
-            said.kind = DeltaKind::file;
-            sent.push_back(vmcow::Delta::in_own_file(delta));  // a delta that was loaded lies in a file on disk
-            fds.push_back(sent.back()->fd());
-        }
-        deltas.push_back(delta->id());
+    ImageUpdate::DeltaUpdate& said = update.deltas[update.delta_count++];
+    said.pages = delta->pages().size();
+    said.first_page = delta->pages().front().value;
+    if (const vmcow::StoredPages* const stored = delta->stored()) {
+        const bool is_new = is_new_chunk(*stored);
+        said.kind = is_new ? DeltaKind::new_chunk : DeltaKind::chunk;
+        said.chunk_id = stored->chunk_id();
+        said.file_offset = stored->file_offset();
+        if (is_new) fds.push_back(stored->fd());
+        return;
     }
-    entry.deltas = std::move(deltas);
+    said.kind = DeltaKind::file;
+    kept.push_back(vmcow::Delta::in_own_file(delta));  // a delta that was loaded lies in a file on disk
+    fds.push_back(kept.back()->fd());
+}
+
+/// Tells what the version has beside the one that the worker knows. The whole version is told where that is shorter for
+/// the worker, or for the store: many pages of the blocks that are kept for the worker may be in no version any more.
+void KnownImages::add_version(Entry& entry, const vmcow::Layers& layers, ImageUpdate& update, std::vector<int>& fds,
+                              std::vector<std::shared_ptr<const vmcow::Delta>>& kept) {
+    constexpr std::uint64_t kSlack = 64;
+    const bool is_shorter = layers.extent_bytes() < entry.extent_bytes;
+    const bool is_wasteful = entry.held.value > 2 * layers.tree().count().value + kSlack;
+    update.relative = update.keep_base && !is_shorter && !is_wasteful;
+    std::vector<std::shared_ptr<const vmcow::Delta>> deltas;
+    if (update.relative) {
+        auto news = vmcow::delta_between(entry.shown, layers.tree(), [&](auto page) { return layers.page(page); });
+        if (news) deltas.push_back(std::move(news));
+    } else {
+        deltas = layers.deltas();
+        entry.sent = {};
+        entry.held = {};
+    }
+    for (const auto& delta : deltas) {
+        add_delta(delta, update, fds, kept);
+        entry.sent = entry.sent.with(delta);
+        entry.held += vmcow::PageCount{delta->pages().size()};
+    }
+    entry.shown = layers.tree();
+    entry.extent_bytes = layers.extent_bytes();
 }
 
 /// Tells where the base of a new entry lies, and adds its descriptor if the worker lacks it.
@@ -196,7 +214,7 @@ void KnownImages::send_update(std::uint16_t at, const ImageArgument& argument, b
     Entry& entry = entries_[at];
     ImageUpdate update;
     std::vector<int> fds;
-    std::vector<std::shared_ptr<const vmcow::Delta>> sent;  // keep their descriptors open until the message is sent
+    std::vector<std::shared_ptr<const vmcow::Delta>> kept;  // whose descriptors are open until the message is sent
     update.entry = at;
     update.keep_base = keep_base && !argument.moved;
     update.address = reinterpret_cast<std::uintptr_t>(argument.address());
@@ -212,7 +230,7 @@ void KnownImages::send_update(std::uint16_t at, const ImageArgument& argument, b
         update.is_part = argument.part.has_value();
         update.skip = argument.part ? argument.part->skip() : 0;
         entry.alive = layers.shared_base();
-        add_deltas(entry, layers, update, fds, sent);
+        add_version(entry, layers, update, fds, kept);
     } else if (argument.moved) {
         entry.alive = ArenaAccess::liveness(*argument.moved);
         entry.inode = vmcow::sys::inode_of(argument.moved->fd());

@@ -14,6 +14,7 @@
 #include "pipes/message_socket.hpp"
 #include "procrun/worker/call_protocol.hpp"
 #include "procrun/worker/erased_call.hpp"
+#include "vmcow/image/page_tree.hpp"
 #include "vmcow/snapshot.hpp"
 
 namespace vmcow {
@@ -26,9 +27,10 @@ namespace procrun::detail {
 
 /// What one worker knows of images, as its caller remembers it. Sends the worker updates about images that it lacks.
 ///
-/// An entry is a base with the deltas of the snapshot over it that was used last. An image that has ended in the caller
-/// is forgotten some calls later. Where there would be more than `kImagesWithFiles` images with a descriptor of their
-/// own, or more than `kImageEntries` in all, the one that was used longest ago is forgotten.
+/// An entry is a base with the version over it that was used last. Of another version the worker is sent what lies
+/// elsewhere, whether it is newer or older. An image that has ended in the caller is forgotten some calls later. Where
+/// there would be more than `kImagesWithFiles` images with a descriptor of their own, or more than `kImageEntries` in
+/// all, the one that was used longest ago is forgotten.
 ///
 /// Cost: O(1) for an image that is known, whatever their number. 200 bytes an entry, in the caller and in the worker.
 class KnownImages {
@@ -71,7 +73,10 @@ private:
         Key key;
         std::uint64_t layers_id = 0;
         std::uint64_t result_id = 0;  // the layers that the last call has made of the image
-        std::vector<std::uint64_t> deltas;
+        std::uint64_t extent_bytes = 0;
+        vmcow::PageTree shown;      // the version that the worker has
+        vmcow::PageTree sent;       // the same pages in the blocks in which the worker has them, which stay for it (I1)
+        vmcow::PageCount held;      // of these blocks, at the most
         std::weak_ptr<const void> alive;
         std::uint64_t inode = 0;  // of a moved image's file
         bool has_file = false;    // takes a descriptor of its own in the worker
@@ -90,8 +95,10 @@ private:
     void clear(std::uint16_t at);
     void send_update(std::uint16_t at, const ImageArgument& argument, bool keep_base, pipes::MessageSocket& socket);
     void add_base(const ImageArgument& argument, ImageUpdate& update, std::vector<int>& fds);
-    void add_deltas(Entry& entry, const vmcow::Layers& layers, ImageUpdate& update, std::vector<int>& fds,
-                    std::vector<std::shared_ptr<const vmcow::Delta>>& sent);
+    void add_version(Entry& entry, const vmcow::Layers& layers, ImageUpdate& update, std::vector<int>& fds,
+                     std::vector<std::shared_ptr<const vmcow::Delta>>& kept);
+    void add_delta(const std::shared_ptr<const vmcow::Delta>& delta, ImageUpdate& update, std::vector<int>& fds,
+                   std::vector<std::shared_ptr<const vmcow::Delta>>& kept);
     [[nodiscard]] bool is_new_chunk(const vmcow::StoredPages& pages);
 
     std::deque<Entry> entries_;

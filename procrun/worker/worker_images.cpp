@@ -78,14 +78,10 @@ MovedImage::MovedImage(UniqueFd fd, Slot slot, std::size_t bytes)
     fd_ = vmcow::sys::duplicate(read_only_fd());
 }
 
-std::shared_ptr<const vmcow::Delta> WorkerImages::apply_delta(Entry& entry, const ImageUpdate::DeltaUpdate& update,
-                                                              pipes::Message& message, std::size_t& next_fd,
-                                                              PageCount image_pages) {
+std::shared_ptr<const vmcow::Delta> WorkerImages::take_delta(const ImageUpdate::DeltaUpdate& update,
+                                                             pipes::Message& message, std::size_t& next_fd,
+                                                             PageCount image_pages) {
     using Kind = ImageUpdate::DeltaKind;
-    if (update.kind == Kind::kept) {
-        if (update.index >= entry.deltas.size()) throw_error(EBADMSG, "learn an image: no such delta");
-        return entry.deltas[update.index];
-    }
     if (update.kind == Kind::file) {
         return vmcow::Delta::adopt(take_fd(message, next_fd), {update.pages}, image_pages);
     }
@@ -95,7 +91,7 @@ std::shared_ptr<const vmcow::Delta> WorkerImages::apply_delta(Entry& entry, cons
             std::make_shared<const ReadOnlyImage>(lies_in.fd, Slot::reserve(vmcow::sys::file_bytes(lies_in.fd->get())),
                                                   "chunk", FileState::borrowed, vmcow::FilePart{});
     }
-    return vmcow::Delta::lying_in(lies_in.whole, update.file_offset, {update.pages}, image_pages);
+    return vmcow::Delta::lying_in(lies_in.whole, update.file_offset, {update.pages}, {update.first_page}, image_pages);
 }
 
 WorkerImages::Chunk& WorkerImages::chunk(std::uint64_t id, bool is_new, pipes::Message& message, std::size_t& next_fd) {
@@ -161,12 +157,15 @@ void WorkerImages::apply_update(pipes::Message message) {
     std::shared_ptr<const ReadOnlyImage> base =
         update.keep_base ? entry.snapshot->layers()->shared_base() : base_of(update, message, next_fd);
     if (!update.keep_base) entry.address = update.address;
-    std::vector<std::shared_ptr<const vmcow::Delta>> deltas;
+    std::shared_ptr<const vmcow::Layers> layers =
+        update.relative && update.keep_base
+            ? entry.snapshot->layers()->with_extent(update.extent_bytes)
+            : std::make_shared<const vmcow::Layers>(std::move(base), update.extent_bytes);
     for (std::size_t i = 0; i < std::min<std::size_t>(update.delta_count, kMaxDeltasSent); ++i) {
-        deltas.push_back(apply_delta(entry, update.deltas[i], message, next_fd, vmcow::pages_of(update.mapped_bytes)));
+        const auto delta = take_delta(update.deltas[i], message, next_fd, vmcow::pages_of(update.mapped_bytes));
+        layers = layers->with_delta(delta, update.extent_bytes);
     }
-    entry.snapshot.emplace(std::make_shared<const vmcow::Layers>(std::move(base), update.extent_bytes, deltas));
-    entry.deltas = std::move(deltas);
+    entry.snapshot.emplace(std::move(layers));
 }
 
 WorkerImages::Prepared WorkerImages::prepare(const ImageRequest& request, ImageReply& reply) {
@@ -224,8 +223,8 @@ WorkerImages::Prepared WorkerImages::prepare_view(std::uint16_t at, const ImageR
 
 vmcow::ResidentView* WorkerImages::view_of(const ImageRequest& request) noexcept {
     // Where the message about an image could not be received, the worker does not know its entry.
-    const bool is_known = !request.is_sent && request.entry < entries_.size();
-    const bool has_view = is_known && (request.mode == ImageMode::by_value || request.mode == ImageMode::apply);
+    const bool has_view = !request.is_sent && request.entry < entries_.size() &&
+                          (request.mode == ImageMode::by_value || request.mode == ImageMode::apply);
     return has_view ? entries_[request.entry].view.get() : nullptr;
 }
 

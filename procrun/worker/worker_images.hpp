@@ -72,7 +72,6 @@ private:
     using UseOrder = std::list<std::uint16_t>;  // entries; the first was used longest ago
     struct Entry {
         std::optional<vmcow::Snapshot> snapshot;
-        std::vector<std::shared_ptr<const vmcow::Delta>> deltas;
         std::uint64_t address = 0;  // the image's address in the caller
         std::uint64_t used_at = 0;
         std::unique_ptr<vmcow::ResidentView> view;
@@ -94,9 +93,9 @@ private:
     void clear(std::uint16_t at) noexcept;
     void drop_view(Entry& entry) noexcept;
     void recount(Entry& entry) noexcept;
-    [[nodiscard]] std::shared_ptr<const vmcow::Delta> apply_delta(Entry& entry, const ImageUpdate::DeltaUpdate& update,
-                                                                  pipes::Message& message, std::size_t& next_fd,
-                                                                  vmcow::PageCount image_pages);
+    [[nodiscard]] std::shared_ptr<const vmcow::Delta> take_delta(const ImageUpdate::DeltaUpdate& update,
+                                                                 pipes::Message& message, std::size_t& next_fd,
+                                                                 vmcow::PageCount image_pages);
     Prepared prepare_view(std::uint16_t at, const ImageRequest& request, ImageReply& reply);
 
     vmcow::CopyCosts costs_;

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <numeric>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -68,6 +71,20 @@ std::optional<BadBlock> ImageChain::find_bad_block() const {
     return std::nullopt;
 }
 
+/// Which files of delta pages are mapped: those with the most pages, as many as there are deltas at the most. The pages
+/// of others are copied, so that a long chain takes no more descriptors and mappings than a short one.
+std::vector<bool> ImageChain::choose_mapped() const {
+    std::vector<std::size_t> order(files_.size() - 1);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        return files_[a].header().stored_bytes > files_[b].header().stored_bytes;
+    });
+    std::vector<bool> mapped(files_.size());
+    for (const std::size_t file : std::span(order).first(std::min(order.size(), Layers::kMaxDeltas)))
+        mapped[file] = true;
+    return mapped;
+}
+
 std::shared_ptr<const Layers> ImageChain::map() && {
     ImageFile& whole = files_.back();
     DiskCopy copy{.path = std::filesystem::canonical(whole.path()).string(),
@@ -78,17 +95,21 @@ std::shared_ptr<const Layers> ImageChain::map() && {
                   .differing = {}};
     auto base = map_stored(whole);
     base->remember(std::move(copy));
-    auto layers =
-        std::make_shared<const Layers>(base, whole.header().extent_bytes, std::vector<std::shared_ptr<const Delta>>{});
+    auto layers = std::make_shared<const Layers>(base, whole.header().extent_bytes);
+    const std::vector<bool> mapped = choose_mapped();
     for (std::size_t i = files_.size() - 1; i-- > 0;) {
         ImageFile& file = files_[i];
         const std::uint64_t extent = file.header().extent_bytes;
         std::vector<PageIndex> pages = file.delta_pages();
         if (pages.empty()) {
-            layers = std::make_shared<const Layers>(base, extent, layers->deltas());
-        } else {
-            layers = layers->with_delta(Delta::filling(map_stored(file), std::move(pages)), extent);
+            layers = layers->with_extent(extent);
+            continue;
         }
+        const auto stored = Delta::filling(map_stored(file), std::move(pages));
+        layers = mapped[i] ? layers->with_delta(stored, extent)
+                           : layers->with_changes(
+                                 stored->pages(), [&](std::size_t at) { return stored->content({at}); },
+                                 Delta::stored_copy_of, extent);
     }
     return layers;
 }

@@ -35,6 +35,7 @@ public:
 
 private:
     void follow();
+    [[nodiscard]] std::vector<bool> choose_mapped() const;
 
     std::vector<ImageFile> files_;
 };

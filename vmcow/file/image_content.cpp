@@ -51,16 +51,13 @@ std::optional<SavedBase> find_saved_base(const ReadOnlyImage& base) {
 std::vector<PageIndex> differing_pages(const Layers& layers, const Layers& relative,
                                        const std::vector<PageIndex>& differing) {
     VMCOW_ASSERT(relative.extent_bytes() <= layers.extent_bytes() && "an image is not saved relative to a longer one");
-    const std::vector<PageIndex> mine = layers.delta_pages();
-    const std::vector<PageIndex> others = union_of(relative.delta_pages(), differing);
-    // A single delta holds no page that is as in the base (I6); of several deltas, one may undo what another did.
-    const bool may_be_undone = layers.deltas().size() > 1;
+    const std::vector<PageIndex> mine = layers.changed_pages();
+    const std::vector<PageIndex> others = union_of(relative.changed_pages(), differing);
     std::vector<PageIndex> pages;
     for (const PageIndex page : union_of(mine, others)) {
-        const bool in_others = std::binary_search(others.begin(), others.end(), page);
         const bool lies_in_both = page.byte_offset() < relative.mapped_bytes();
-        const bool compared = lies_in_both && (in_others || may_be_undone);
-        if (compared && std::memcmp(layers.page(page), relative.page(page), kPageBytes) == 0) continue;
+        // A version may have undone what an earlier one did.
+        if (lies_in_both && std::memcmp(layers.page(page), relative.page(page), kPageBytes) == 0) continue;
         pages.push_back(page);
     }
     return pages;
@@ -70,7 +67,7 @@ WholeContent::WholeContent(const Layers& layers, const SavedBase* cloned)
     : layers_(layers), cloned_(cloned), base_data_(layers.base().fd()) {
     if (cloned_ == nullptr) return;
     cloned_bytes_ = common_bytes(layers, *cloned_);
-    differing_ = union_of(layers_.delta_pages(), cloned_->differing);
+    differing_ = union_of(layers_.changed_pages(), cloned_->differing);
 }
 
 std::uint64_t WholeContent::common_bytes(const Layers& layers, const SavedBase& saved) noexcept {
@@ -83,7 +80,7 @@ bool WholeContent::differs(PageIndex page) const noexcept {
 
 const std::byte* WholeContent::bytes_of(PageIndex page) noexcept {
     const Layers::Source source = layers_.source(page);
-    if (source.delta != 0) return source.bytes;
+    if (source.block != 0) return source.bytes;
     const bool behind_base = page.byte_offset() >= layers_.base().bytes();
     const bool hole = behind_base || base_data_.is_hole(layers_.base().file_offset() + page.byte_offset());
     return hole ? zero_page() : source.bytes;

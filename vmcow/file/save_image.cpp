@@ -177,7 +177,7 @@ private:
                                  .inode = written.st_ino,
                                  .file_bytes = report_.file_bytes,
                                  .id = header_.id,
-                                 .differing = layers_.delta_pages()});
+                                 .differing = layers_.changed_pages()});
     }
 
     const Layers& layers_;

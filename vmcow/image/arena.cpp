@@ -169,8 +169,7 @@ public:
         slot_.shrink(bytes);
         auto base = std::make_shared<const ReadOnlyImage>(SealedImage{std::move(fd_), std::move(slot_), bytes},
                                                           std::move(options_.name));
-        return Snapshot(
-            std::make_shared<const Layers>(std::move(base), extent_, std::vector<std::shared_ptr<const Delta>>{}));
+        return Snapshot(std::make_shared<const Layers>(std::move(base), extent_));
     }
 
     using WritableImage::is_own;

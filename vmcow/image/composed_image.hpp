@@ -7,9 +7,11 @@
 
 #include "vmcow/image/layers.hpp"
 #include "vmcow/image/mapped_image.hpp"
+#include "vmcow/image/page_set.hpp"
 #include "vmcow/image/slot.hpp"
 #include "vmcow/page_changes.hpp"
 #include "vmcow/sys/page_scan_method.hpp"
+#include "vmcow/sys/written_pages.hpp"
 
 namespace vmcow {
 
@@ -17,6 +19,9 @@ namespace vmcow {
 ///
 /// A function process gets the image as it is at the fork: the changes made until then are frozen into one more layer,
 /// and the child's mapping begins with that layer.
+///
+/// Cost: a commit looks at the private pages, all of them or, where there are many of which few change, those that were
+///       written to since the last one.
 class ComposedImage final : public MappedImage {
 public:
     /// Maps the layers, with `room_bytes` of addresses behind them to grow into, or as many as there are.
@@ -61,7 +66,10 @@ private:
     }
 
     /// The pages that were private when counting began: at the last commit, else when the layers were mapped.
-    [[nodiscard]] const std::vector<PageRun>& private_before() const noexcept;
+    [[nodiscard]] std::vector<PageRun> private_before() const;
+    /// The private pages that may differ from the layers, ascending.
+    [[nodiscard]] std::vector<PageRun> suspects() const;
+    void choose_watching(std::size_t changed);
     /// Like capture(make), for the private pages `runs` that were found already.
     [[nodiscard]] std::shared_ptr<const Layers> capture(const std::vector<PageRun>& runs,
                                                         Layers::DeltaMaker make) const;
@@ -78,8 +86,11 @@ private:
     std::size_t mapped_bytes_;
     bool writable_ = true;
     std::shared_ptr<const Layers> for_child_;
-    std::vector<PageRun> at_commit_;  // the private pages at the last commit; unused in a child and after a reset
+    PageSet at_commit_;  // the private pages at the last commit; unused in a child and after a reset
     bool committed_ = false;
+    /// Which private pages were written to since the last commit, where most of them are left alone.
+    std::unique_ptr<sys::WrittenPages> written_;
+    std::unique_ptr<sys::WrittenPages> parked_written_;  // in a child: its parent's
 };
 
 }  // namespace vmcow

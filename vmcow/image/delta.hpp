@@ -1,11 +1,12 @@
 #pragma once
 
+#include <boost/container/small_vector.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "vmcow/image/page_store.hpp"
@@ -31,7 +32,9 @@ inline constexpr PageCount kMappedRun{8};
 /// Shape:     a file holds the `pages().size()` pages, in the order of `pages()`, and behind them the table of their
 ///            indices: one 64-bit little-endian page index each, strictly ascending, zero-padded to a page. The file is
 ///            either a sealed memfd of its own, so that one descriptor is all that another process needs, or a part of
-///            a chunk of the page store, which is filled ten times faster.
+///            a chunk of the page store, which is filled ten times faster. A single page in the store has no table:
+///            who says where it lies says its index as well.
+/// Memory:    120 bytes beside the pages, and 8 for each page but the first.
 /// Invariant: I1, I6.
 class Delta {
 public:
@@ -58,10 +61,10 @@ public:
     [[nodiscard]] static std::shared_ptr<const Delta> adopt(sys::UniqueFd fd, PageCount count, PageCount image_pages);
 
     /// A delta in memory that somebody else keeps: `image` maps a file whose bytes from `offset` on have the shape of a
-    /// delta.
+    /// delta. `first` is the index of its first page; of a single page it is all that is known.
     /// Throws: std::system_error -- EBADMSG as `adopt`.
     [[nodiscard]] static std::shared_ptr<const Delta> lying_in(std::shared_ptr<const ReadOnlyImage> image,
-                                                               std::uint64_t offset, PageCount count,
+                                                               std::uint64_t offset, PageCount count, PageIndex first,
                                                                PageCount image_pages);
 
     /// A delta whose table is known already: `image` holds these pages, one behind the other, and nothing else.
@@ -81,28 +84,31 @@ public:
     /// A number that no other delta of this process has or will have.
     [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
     /// The pages of the image that the delta holds, ascending.
-    [[nodiscard]] std::span<const PageIndex> pages() const noexcept { return pages_; }
+    [[nodiscard]] std::span<const PageIndex> pages() const noexcept { return {pages_.data(), pages_.size()}; }
     /// The bytes of `pages()[stored]`.
     [[nodiscard]] const std::byte* content(PageIndex stored) const noexcept { return data_ + stored.byte_offset(); }
     /// The file that holds the pages.
     /// Pre: the delta is in a file or in the page store.
-    [[nodiscard]] int fd() const noexcept { return stored_ ? stored_->fd() : image_->fd(); }
+    [[nodiscard]] int fd() const noexcept;
     /// Where in the file the first page begins.
-    [[nodiscard]] std::uint64_t file_offset() const noexcept { return offset_; }
+    /// Pre: the delta is in a file or in the page store.
+    [[nodiscard]] std::uint64_t file_offset() const noexcept;
     /// The place in the page store; nullptr for a delta in a file.
-    [[nodiscard]] const StoredPages* stored() const noexcept { return stored_ ? &*stored_ : nullptr; }
+    [[nodiscard]] const StoredPages* stored() const noexcept { return std::get_if<StoredPages>(&memory_); }
+    /// Whether the pages take up memory of this process: they are neither on a disk nor somebody else's.
+    [[nodiscard]] bool holds_memory() const noexcept;
 
 private:
-    Delta(std::shared_ptr<const ReadOnlyImage> image, std::uint64_t offset, std::vector<PageIndex> pages);
-    Delta(StoredPages stored, std::vector<PageIndex> pages);
-    Delta(std::unique_ptr<std::byte[]> memory, std::vector<PageIndex> pages);
+    using File = std::shared_ptr<const ReadOnlyImage>;
+    using Memory = std::unique_ptr<std::byte[]>;
+    struct Made;
 
-    std::shared_ptr<const ReadOnlyImage> image_;
-    std::optional<StoredPages> stored_;
-    std::unique_ptr<std::byte[]> memory_;
+    template <class Kept>
+    Delta(Kept memory, const std::byte* data, std::span<const PageIndex> pages);
+
+    std::variant<File, StoredPages, Memory> memory_;
     const std::byte* data_;
-    std::uint64_t offset_;
-    std::vector<PageIndex> pages_;
+    boost::container::small_vector<PageIndex, 1> pages_;
     std::uint64_t id_;
 };
 

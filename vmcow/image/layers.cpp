@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstring>
+#include <map>
 #include <utility>
 
 #include "vmcow/sys/error.hpp"
 #include "vmcow/sys/mmap.hpp"
+#include "vmcow/sys/page_scan.hpp"
 
 namespace vmcow {
 namespace {
@@ -17,95 +18,90 @@ std::uint64_t next_id() noexcept {
     return next.fetch_add(1, std::memory_order_relaxed);
 }
 
-/// How many of the oldest deltas stay as they are when `pages` more pages come and there are too many deltas. A delta
-/// stays when it is much larger than all that lies above it. So in a long chain a page is copied a few times, and not
-/// at each merge.
-std::size_t kept_deltas(const std::vector<std::shared_ptr<const Delta>>& deltas, std::size_t pages) {
-    constexpr std::size_t kMuchLarger = 2;
-    std::size_t kept = deltas.size() - 1;
-    std::size_t merged = pages + deltas[kept]->pages().size();
-    while (kept > 0 && deltas[kept - 1]->pages().size() <= kMuchLarger * merged) {
-        merged += deltas[--kept]->pages().size();
-    }
-    return kept;
+/// Where several threads may find the same thing out at once: the first one's answer is kept for all. No lock, because
+/// a forked child asks as well.
+template <class T, class Make>
+const T& first_answer(std::atomic<const T*>& kept, Make&& make) {
+    if (const T* const known = kept.load(std::memory_order_acquire)) return *known;
+    auto found = std::make_unique<const T>(make());
+    const T* before = nullptr;
+    if (kept.compare_exchange_strong(before, found.get(), std::memory_order_acq_rel)) return *found.release();
+    return *before;
 }
 
-/// Every page that one of the deltas holds, ascending.
-std::vector<PageIndex> pages_in(std::span<const std::shared_ptr<const Delta>> deltas) {
-    std::vector<PageIndex> pages;
-    for (const auto& delta : deltas) pages.insert(pages.end(), delta->pages().begin(), delta->pages().end());
-    std::sort(pages.begin(), pages.end());
-    pages.erase(std::unique(pages.begin(), pages.end()), pages.end());
-    return pages;
+/// A tree whose blocks hold little beside what it uses.
+struct Compact {
+    PageTree tree;
+    PageCount held;
+};
+
+/// Gathers the pages of all blocks of which less than half is in use in a block of their own.
+Compact compacted(const PageTree& tree) {
+    std::map<const Delta*, std::uint64_t> in_use;
+    tree.for_each([&](PageIndex, const PageTree::Place& place) { ++in_use[place.block.get()]; });
+    const auto is_wasteful = [&](const Delta& block) {
+        return block.holds_memory() && in_use[&block] * 2 < block.pages().size();
+    };
+    std::vector<PageIndex> moved;
+    std::vector<const std::byte*> sources;
+    PageCount held;
+    tree.for_each([&](PageIndex page, const PageTree::Place& place) {
+        if (!is_wasteful(*place.block)) return;
+        moved.push_back(page);
+        sources.push_back(place.block->content({place.stored}));
+    });
+    for (const auto& [block, count] : in_use) {
+        if (block->holds_memory() && !is_wasteful(*block)) held += PageCount{block->pages().size()};
+    }
+    if (moved.empty()) return {tree, held};
+    const auto block = Delta::stored_copy_of(moved, [&](std::size_t i) { return sources[i]; });
+    return {tree.with(block), held + PageCount{moved.size()}};
 }
+
+PageCount held_by(const Delta& block) noexcept { return {block.holds_memory() ? block.pages().size() : 0}; }
 
 }  // namespace
 
-Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
-               std::vector<std::shared_ptr<const Delta>> deltas)
+/// Layers and their count of references in one piece of memory.
+struct Layers::Made final : Layers {
+    Made(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes, PageTree tree, PageCount held,
+         Stack below)
+        : Layers(std::move(base), extent_bytes, std::move(tree), held, std::move(below)) {}
+};
+
+Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes, PageTree tree, PageCount held,
+               Stack below)
     : id_(next_id()),
       base_(std::move(base)),
       extent_bytes_(extent_bytes),
-      mapped_bytes_(std::max(base_->bytes(), round_up(extent_bytes, kPageBytes))),
-      deltas_(std::move(deltas)) {
-    struct Entry {
-        PageIndex page;
-        PageIndex stored;
-        const Delta* delta;
-    };
-    const auto comes_before = [](const Entry& a, const Entry& b) { return a.page < b.page; };
-    std::vector<Entry> entries;
-    for (auto delta = deltas_.rbegin(); delta != deltas_.rend(); ++delta) {
-        const auto pages = (*delta)->pages();
-        const bool within = !pages.empty() && pages.back().byte_offset() < mapped_bytes_;
+      tree_(std::move(tree)),
+      held_(held),
+      below_(std::move(below)) {}
+
+Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes)
+    : Layers(std::move(base), extent_bytes, PageTree(), {}, nullptr) {}
+
+Layers::Layers(std::shared_ptr<const ReadOnlyImage> base, std::uint64_t extent_bytes,
+               const std::vector<std::shared_ptr<const Delta>>& deltas)
+    : Layers(std::move(base), extent_bytes) {
+    for (const auto& delta : deltas) {
+        const auto pages = delta->pages();
+        const bool within = !pages.empty() && pages.back().byte_offset() < mapped_bytes();
         VMCOW_ASSERT(within && "I3: a page of a delta lies outside of the image");
-        const auto newer = static_cast<std::ptrdiff_t>(entries.size());
-        for (std::size_t i = 0; i < pages.size(); ++i) entries.push_back({pages[i], {i}, delta->get()});
-        // The merge is stable: of two deltas that have a page, the newer one stays in front.
-        std::inplace_merge(entries.begin(), entries.begin() + newer, entries.end(), comes_before);
+        tree_ = tree_.with(delta);
+        held_ += held_by(*delta);
     }
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-        if (i > 0 && entries[i].page == entries[i - 1].page) continue;  // a newer layer has it
-        append_page(entries[i].page, entries[i].stored, entries[i].delta);
-    }
-    choose_mapped();
 }
 
-void Layers::append_page(PageIndex page, PageIndex stored, const Delta* delta) {
-    if (!pieces_.empty()) {
-        Piece& last = pieces_.back();
-        if (last.delta == delta && last.run.end() == page && last.stored + last.run.count == stored) {
-            last.run.count += PageCount{1};
-            return;
-        }
-    }
-    pieces_.push_back({{page, {1}}, stored, delta, false});
-}
-
-void Layers::choose_mapped() {
-    std::size_t mapped = 0;
-    for (Piece& piece : pieces_) {
-        piece.mapped = piece.run.count >= kMappedRun && mapped < kMaxMappedRuns;
-        if (piece.mapped) {
-            ++mapped;
-        } else if (!placed_.empty() && placed_.back().end() == piece.run.first) {
-            placed_.back().count += piece.run.count;
-        } else {
-            placed_.push_back(piece.run);
-        }
-    }
+Layers::~Layers() {
+    delete plan_.load(std::memory_order_relaxed);
+    delete stack_.load(std::memory_order_relaxed);
 }
 
 Layers::Source Layers::source(PageIndex index) const noexcept {
-    const auto after = std::upper_bound(pieces_.begin(), pieces_.end(), index,
-                                        [](PageIndex wanted, const Piece& piece) { return wanted < piece.run.first; });
-    if (after != pieces_.begin()) {
-        const Piece& piece = *std::prev(after);
-        if (index < piece.run.end()) {
-            return {piece.delta->id(), piece.delta->content(piece.stored + (index - piece.run.first))};
-        }
-    }
-    return {0, base_page(index)};
+    const PageTree::Place* const place = tree_.find(index);
+    if (place == nullptr) return {0, base_page(index)};
+    return {place->block->id(), place->block->content({place->stored})};
 }
 
 const std::byte* Layers::base_page(PageIndex index) const noexcept {
@@ -113,97 +109,95 @@ const std::byte* Layers::base_page(PageIndex index) const noexcept {
     return index.byte_offset() < base_->bytes() ? base_->data() + index.byte_offset() : kZeros.data();
 }
 
-int Layers::map_at(std::byte* address) const noexcept {
-    constexpr sys::MapMode kMode = sys::MapMode::private_write;
-    const std::size_t base_bytes = base_->bytes();
-    if (const int error = sys::map_file_at(address, base_bytes, kMode, base_->fd(), base_->file_offset()); error != 0) {
-        return error;
-    }
-    if (mapped_bytes_ > base_bytes) {
-        if (const int error = sys::map_memory_at(address + base_bytes, mapped_bytes_ - base_bytes); error != 0) {
-            return error;
-        }
-    }
-    for (const Piece& piece : pieces_) {
-        std::byte* const at = address + piece.run.first.byte_offset();
-        if (!piece.mapped) {
-            std::memcpy(at, piece.delta->content(piece.stored), piece.run.count.bytes());
-            continue;
-        }
-        const int error = sys::map_file_at(at, piece.run.count.bytes(), kMode, piece.delta->fd(),
-                                           piece.delta->file_offset() + piece.stored.byte_offset());
-        if (error != 0) return error;
-    }
-    return sys::keep_out_of_children(address, mapped_bytes_);
+const MappingPlan& Layers::plan() const {
+    return first_answer(plan_, [&] { return MappingPlan(tree_); });
 }
 
-std::vector<PageIndex> Layers::delta_pages() const {
+const Layers::Stack& Layers::stack() const {
+    return first_answer(stack_, [&] {
+        const auto content = [&](PageIndex at) { return page(at); };
+        return std::make_shared<const DeltaStack>((below_ ? *below_ : DeltaStack()).leading_to(tree_, content));
+    });
+}
+
+const std::vector<std::shared_ptr<const Delta>>& Layers::deltas() const { return stack()->deltas(); }
+
+int Layers::map_at(std::byte* address) const noexcept {
+    const MappingPlan* const plan = plan_.load(std::memory_order_acquire);
+    VMCOW_ASSERT(plan != nullptr && "I7: a forked child would have to plan its mapping");
+    const std::size_t base_bytes = base_->bytes();
+    const std::size_t mapped = mapped_bytes();
+    int error = sys::map_file_at(address, base_bytes, sys::MapMode::private_write, base_->fd(), base_->file_offset());
+    if (error == 0 && mapped > base_bytes) error = sys::map_memory_at(address + base_bytes, mapped - base_bytes);
+    if (error == 0) error = plan->apply(address);
+    return error != 0 ? error : sys::keep_out_of_children(address, mapped);
+}
+
+PageCount Layers::placed_at_most() const noexcept {
+    const MappingPlan* const plan = plan_.load(std::memory_order_acquire);
+    return plan == nullptr ? tree_.count() : sys::total_pages(plan->placed());
+}
+
+std::vector<PageIndex> Layers::changed_pages() const {
     std::vector<PageIndex> pages;
-    for (const Piece& piece : pieces_) {
-        for (PageIndex page = piece.run.first; page < piece.run.end(); page = page + PageCount{1})
-            pages.push_back(page);
-    }
+    pages.reserve(tree_.count().value);
+    tree_.for_each([&](PageIndex page, const PageTree::Place&) { pages.push_back(page); });
     return pages;
+}
+
+std::shared_ptr<const Layers> Layers::made(std::uint64_t extent_bytes, PageTree tree, PageCount held) const {
+    constexpr std::uint64_t kSlack = 64;
+    if (held.value > 2 * tree.count().value + kSlack) {
+        Compact compact = compacted(tree);
+        tree = std::move(compact.tree);
+        held = compact.held;
+    }
+    const Stack* const sent = stack_.load(std::memory_order_acquire);
+    return std::make_shared<const Made>(base_, extent_bytes, std::move(tree), held, sent != nullptr ? *sent : below_);
 }
 
 std::shared_ptr<const Layers> Layers::with_changes(std::span<const PageIndex> pages,
                                                    const std::function<const std::byte*(std::size_t)>& content,
                                                    DeltaMaker make, std::uint64_t extent_bytes) const {
-    VMCOW_ASSERT(may_ascend(pages) && "the pages are merged in ascending order");
-    const std::uint64_t extent = std::max(extent_bytes, extent_bytes_);
-    if (pages.empty()) return std::make_shared<const Layers>(base_, extent, deltas_);
-    if (deltas_.size() < kMaxDeltas) {
-        auto deltas = deltas_;
-        deltas.push_back(make(pages, content));
-        return std::make_shared<const Layers>(base_, extent, std::move(deltas));
-    }
-    const std::size_t kept = kept_deltas(deltas_, pages.size());
-    std::vector<std::shared_ptr<const Delta>> deltas(deltas_.begin(),
-                                                     deltas_.begin() + static_cast<std::ptrdiff_t>(kept));
-    const Layers lower(base_, extent, deltas);
-    std::vector<PageIndex> all;
-    std::vector<const std::byte*> sources;
-    const auto add = [&](PageIndex at, const std::byte* source) {
-        // A page that is again as it was below is left out (I6).
-        if (std::memcmp(source, lower.page(at), kPageBytes) == 0) return;
-        all.push_back(at);
-        sources.push_back(source);
-    };
-    std::size_t next = 0;
-    for (const PageIndex below : pages_in(std::span(deltas_).subspan(kept))) {
-        for (; next < pages.size() && pages[next] < below; ++next) add(pages[next], content(next));
-        const bool changed = next < pages.size() && pages[next] == below;
-        add(below, changed ? content(next) : page(below));
-        next += changed ? 1U : 0U;
-    }
-    for (; next < pages.size(); ++next) add(pages[next], content(next));
-    if (!all.empty()) deltas.push_back(make(all, [&](std::size_t i) { return sources[i]; }));
-    return std::make_shared<const Layers>(base_, extent, std::move(deltas));
+    VMCOW_ASSERT(may_ascend(pages) && "a block's pages ascend");
+    if (pages.empty()) return made(std::max(extent_bytes, extent_bytes_), tree_, held_);
+    return with_delta(make(pages, content), extent_bytes);
 }
 
-std::shared_ptr<const Layers> Layers::with_delta(const std::shared_ptr<const Delta>& delta,
+std::shared_ptr<const Layers> Layers::with_delta(const std::shared_ptr<const Delta>& block,
                                                  std::uint64_t extent_bytes) const {
-    if (deltas_.size() >= kMaxDeltas) {
-        return with_changes(
-            delta->pages(), [&](std::size_t i) { return delta->content({i}); }, Delta::copy_of, extent_bytes);
+    const std::uint64_t extent = std::max(extent_bytes, extent_bytes_);
+    const bool within = block->pages().back().byte_offset() < std::max(base_->bytes(), round_up(extent, kPageBytes));
+    VMCOW_ASSERT(within && "I3: a page of a delta lies outside of the image");
+    return made(extent, tree_.with(block), held_ + held_by(*block));
+}
+
+std::shared_ptr<const Layers> Layers::with_extent(std::uint64_t extent_bytes) const {
+    return std::make_shared<const Made>(base_, extent_bytes, tree_, held_, below_);
+}
+
+std::vector<PageIndex> pages_that_differ(const Layers& below, const std::vector<PageRun>& runs, const std::byte* data) {
+    std::vector<PageIndex> changed;
+    for (const PageRun& run : runs) {
+        for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
+            if (std::memcmp(data + page.byte_offset(), below.page(page), kPageBytes) != 0) changed.push_back(page);
+        }
     }
-    auto deltas = deltas_;
-    deltas.push_back(delta);
-    return std::make_shared<const Layers>(base_, std::max(extent_bytes, extent_bytes_), std::move(deltas));
+    return changed;
+}
+
+std::shared_ptr<const Layers> with_pages_of(const std::shared_ptr<const Layers>& below,
+                                            std::span<const PageIndex> changed, const std::byte* data,
+                                            std::uint64_t extent_bytes, Layers::DeltaMaker make) {
+    if (changed.empty() && extent_bytes == below->extent_bytes()) return below;
+    return below->with_changes(
+        changed, [&](std::size_t i) { return data + changed[i].byte_offset(); }, make, extent_bytes);
 }
 
 std::shared_ptr<const Layers> capture_layers(const std::shared_ptr<const Layers>& below,
                                              const std::vector<PageRun>& runs, const std::byte* data,
                                              std::uint64_t extent_bytes, Layers::DeltaMaker make) {
-    std::vector<PageIndex> changed;
-    for (const PageRun& run : runs) {
-        for (PageIndex page = run.first; page < run.end(); page = page + PageCount{1}) {
-            if (std::memcmp(data + page.byte_offset(), below->page(page), kPageBytes) != 0) changed.push_back(page);
-        }
-    }
-    if (changed.empty() && extent_bytes == below->extent_bytes()) return below;
-    return below->with_changes(
-        changed, [&](std::size_t i) { return data + changed[i].byte_offset(); }, make, extent_bytes);
+    return with_pages_of(below, pages_that_differ(*below, runs, data), data, extent_bytes, make);
 }
 
 }  // namespace vmcow

@@ -132,7 +132,7 @@ int ReadOnlyImage::hide_rest_of(PageIndex page) const noexcept {
 std::shared_ptr<const Layers> ReadOnlyImage::layers_now() const {
     auto self = weak_from_this().lock();
     if (!self) return nullptr;
-    return std::make_shared<const Layers>(std::move(self), bytes_, std::vector<std::shared_ptr<const Delta>>{});
+    return std::make_shared<const Layers>(std::move(self), bytes_);
 }
 
 }  // namespace vmcow

@@ -53,9 +53,11 @@ ResidentView::ResidentView(Snapshot snapshot, Slot slot, const CopyCosts& costs,
 ResidentView::~ResidentView() { delist(); }
 
 void ResidentView::map_anew() {
+    static_cast<void>(snapshot_.layers()->plan());
     whole_ = false;
     pages_.clear();
     changed_.clear();
+    written_.reset();
     {
         const std::scoped_lock lock(fork_lock());
         if (const int error = snapshot_.layers()->map_at(slot_.address()); error != 0) {
@@ -66,7 +68,7 @@ void ResidentView::map_anew() {
     resize(snapshot_.layers()->mapped_bytes());
     extent_bytes_ = snapshot_.extent_bytes();
     whole_ = true;
-    add_pages(snapshot_.layers()->placed());
+    pages_.insert(snapshot_.layers()->placed());
 }
 
 /// Sets how many bytes are mapped. Behind the image lies private memory of this process.
@@ -83,10 +85,10 @@ void ResidentView::resize(std::size_t mapped_bytes) {
         check(sys::keep_out_of_children(end, mapped_bytes - mapped_bytes_));
     } else {
         check(sys::reserve_at(slot_.address() + mapped_bytes, mapped_bytes_ - mapped_bytes));
-        const auto is_gone = [&](PageIndex page) { return page.byte_offset() >= mapped_bytes; };
-        std::erase_if(pages_, [&](const Page& page) { return is_gone(page.index); });
-        std::erase_if(changed_, is_gone);
+        pages_.cut(page_at(mapped_bytes));
+        std::erase_if(changed_, [&](PageIndex page) { return page.byte_offset() >= mapped_bytes; });
     }
+    written_.reset();
     mapped_bytes_ = mapped_bytes;
 }
 
@@ -98,21 +100,23 @@ void ResidentView::grow(std::uint64_t extent_bytes) {
 void ResidentView::refresh(PageIndex page, const std::byte* source) noexcept {
     std::memcpy(slot_.address() + page.byte_offset(), source, kPageBytes);
     refreshed_ += PageCount{1};
+    refreshed_since_ = true;
 }
 
 /// Whether there are more private pages than allowed. Mapping anew brings back the placed pages, so these alone are
 /// never too many.
 bool ResidentView::over_budget() const noexcept {
-    return resident() > std::max(budget_, sys::total_pages(snapshot_.layers()->placed()));
+    return resident() > std::max(budget_, snapshot_.layers()->placed_at_most());
 }
 
 /// Whether refreshing `refreshed` pages costs less than mapping anew, which drops all pages and brings a fault for each
 /// page that is placed or written again.
 bool ResidentView::refreshing_pays(std::size_t refreshed) const noexcept {
-    const auto all = static_cast<double>(pages_.size());
+    const auto all = static_cast<double>(resident().value);
     const double now = static_cast<double>(refreshed) * costs_.refresh_ns;
-    const double keeping = now + std::max(0.0, all - usually_changed_) * costs_.compare_ns;
-    const auto placed = static_cast<double>(sys::total_pages(snapshot_.layers()->placed()).value);
+    const double compared = written_ ? 0 : std::max(0.0, all - usually_changed_);
+    const double keeping = now + compared * costs_.compare_ns;
+    const auto placed = static_cast<double>(snapshot_.layers()->placed_at_most().value);
     const double anew = costs_.remap_ns + all * costs_.drop_ns + (placed + usually_changed_) * costs_.fault_ns;
     return keeping <= anew;
 }
@@ -130,13 +134,9 @@ void ResidentView::restore_by(Preparation& how) {
         how = Preparation::too_dear;
         return map_anew();
     }
-    VMCOW_ASSERT(changed_.size() <= pages_.size() && "I6: a page that was not copied has changed");
+    VMCOW_ASSERT(PageCount{changed_.size()} <= resident() && "I6: a page that was not copied has changed");
     const Stopwatch watch;
-    auto page = pages_.begin();
-    for (const PageIndex index : changed_) {
-        while (page->index < index) ++page;
-        refresh(index, page->source);
-    }
+    for (const PageIndex index : changed_) refresh(index, snapshot_.layers()->page(index));
     learn(costs_.refresh_ns, watch.ns(), changed_.size());
     changed_.clear();
 }
@@ -157,9 +157,9 @@ Preparation ResidentView::prepare(const Snapshot& wanted, bool base_may_have_cha
     extent_bytes_ = wanted.extent_bytes();
     if (base_may_have_changed) {
         changed_.clear();
-        for (const Page& page : pages_) changed_.push_back(page.index);
+        pages_.for_each([&](PageIndex page) { changed_.push_back(page); });
     }
-    Preparation how = pages_.empty() ? Preparation::clean : Preparation::resident;
+    Preparation how = pages_.is_empty() ? Preparation::clean : Preparation::resident;
     if (restored_ != Preparation::clean) how = restored_;
     if (wanted.layers() != snapshot_.layers()) {
         rebase(wanted, how);
@@ -171,21 +171,14 @@ Preparation ResidentView::prepare(const Snapshot& wanted, bool base_may_have_cha
     return how;
 }
 
-/// Goes over to another snapshot of the same base. The pages that lie in a delta of one of the two, and the changed
+/// Goes over to another snapshot of the same base. The pages that the two have in different places, and the changed
 /// pages, are copied.
 void ResidentView::rebase(const Snapshot& wanted, Preparation& how) {
-    const std::vector<PageIndex> before = snapshot_.layers()->delta_pages();
-    const std::vector<PageIndex> after = wanted.layers()->delta_pages();
-    std::vector<PageIndex> either;
-    std::set_union(before.begin(), before.end(), after.begin(), after.end(), std::back_inserter(either));
+    std::vector<PageIndex> moved;
+    PageTree::for_each_difference(snapshot_.layers()->tree(), wanted.layers()->tree(),
+                                  [&](PageIndex page, const auto*, const auto*) { moved.push_back(page); });
     std::vector<PageIndex> candidates;
-    std::set_union(either.begin(), either.end(), changed_.begin(), changed_.end(), std::back_inserter(candidates));
-    std::erase_if(candidates, [&](PageIndex page) {
-        // Compared by number, not by address: a delta of the old snapshot may have ended, and another delta may have
-        // its memory.
-        const bool same = wanted.layers()->source(page).delta == snapshot_.layers()->source(page).delta;
-        return same && !std::binary_search(changed_.begin(), changed_.end(), page);
-    });
+    std::set_union(moved.begin(), moved.end(), changed_.begin(), changed_.end(), std::back_inserter(candidates));
     // Pages that only the old snapshot had lie behind the end of the new one.
     std::erase_if(candidates, [&](PageIndex page) { return page.byte_offset() >= mapped_bytes_; });
     const Snapshot old = std::exchange(snapshot_, wanted);
@@ -193,57 +186,70 @@ void ResidentView::rebase(const Snapshot& wanted, Preparation& how) {
         how = Preparation::unrelated;
         return map_anew();
     }
-    std::vector<PageRun> runs;
     for (const PageIndex page : candidates) {
         refresh(page, wanted.page(page));
-        runs.push_back({page, {1}});
+        pages_.insert(page);
     }
     changed_.clear();
-    add_pages(runs);
-    find_sources();
     if (how == Preparation::clean && !candidates.empty()) how = Preparation::resident;
 }
 
-/// Adds private pages. Returns how many of them are new.
-PageCount ResidentView::add_pages(const std::vector<PageRun>& runs) {
-    std::vector<Page> merged;
-    merged.reserve(pages_.size() + runs.size());
-    auto known = pages_.begin();
-    for (const PageRun& run : runs) {
-        for (PageIndex index = run.first; index < run.end(); index = index + PageCount{1}) {
-            while (known != pages_.end() && known->index < index) merged.push_back(*known++);
-            if (known != pages_.end() && known->index == index) continue;
-            merged.push_back({index, snapshot_.layers()->page(index)});
-        }
-    }
-    merged.insert(merged.end(), known, pages_.end());
-    const PageCount added{merged.size() - pages_.size()};
-    pages_ = std::move(merged);
-    return added;
-}
-
-void ResidentView::find_sources() {
-    for (Page& page : pages_) page.source = snapshot_.layers()->page(page.index);
-}
-
 void ResidentView::find_changes(const sys::PageScanner& scanner, bool faulted) {
-    if (faulted) {
-        std::vector<PageRun> runs;
+    std::vector<PageRun> found;
+    if (faulted || (written_ && refreshed_since_)) {
         const bool was_whole = std::exchange(whole_, false);  // until the scan has told which pages were written to
-        scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_, runs);
-        copied_ += add_pages(runs);
+        if (written_) {
+            written_->take(found);
+            refreshed_since_ = false;
+        } else {
+            scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_, found);
+        }
+        copied_ += pages_.insert(found);
         whole_ = was_whole;
     }
-    const bool within = pages_.empty() || pages_.back().index.byte_offset() < mapped_bytes_;
+    const bool within = found.empty() || found.back().end().byte_offset() <= mapped_bytes_;
     VMCOW_ASSERT(within && "I5: a page behind the mapping is counted");
+    compare(written_ ? found : pages_.runs());
+    usually_changed_ += (static_cast<double>(changed_.size()) - usually_changed_) * kWeight;
+    choose_watching();
+}
+
+/// Finds which of these pages differ from the snapshot.
+void ResidentView::compare(const std::vector<PageRun>& suspects) {
     changed_.clear();
+    std::size_t compared = 0;
     const Stopwatch watch;
-    for (const Page& page : pages_) {
-        if (std::memcmp(this->page(page.index), page.source, kPageBytes) != 0) changed_.push_back(page.index);
+    for (const PageRun& run : suspects) {
+        for (PageIndex index = run.first; index < run.end(); index = index + PageCount{1}) {
+            if (std::memcmp(page(index), snapshot_.layers()->page(index), kPageBytes) != 0) changed_.push_back(index);
+        }
+        compared += run.count.value;
     }
     // Of a changed page only the part before the first difference is read, so the time counts for the other pages.
-    if (changed_.size() * 2 < pages_.size()) learn(costs_.compare_ns, watch.ns(), pages_.size() - changed_.size());
-    usually_changed_ += (static_cast<double>(changed_.size()) - usually_changed_) * kWeight;
+    if (changed_.size() * 2 < compared) learn(costs_.compare_ns, watch.ns(), compared - changed_.size());
+}
+
+/// Decides how the next call's changes are found: a page that is watched takes a fault when it is written again, one
+/// that is not is compared after each call.
+void ResidentView::choose_watching() {
+    constexpr std::uint64_t kMany = 256;
+    constexpr double kMuch = 2;
+    const auto all = static_cast<double>(resident().value);
+    const double faults = usually_changed_ * costs_.fault_ns;
+    const double comparing = std::max(0.0, all - usually_changed_) * costs_.compare_ns;
+    if (written_) {
+        if (faults > comparing) written_.reset();
+        return;
+    }
+    const bool may_lend = snapshot_.layers()->base().state() == FileState::borrowed;
+    if (resident().value < kMany || kMuch * faults > comparing || may_lend) return;
+    auto watch = sys::WrittenPages::watch(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_);
+    if (!watch) return;
+    // What was found just now is known.
+    std::vector<PageRun> known;
+    watch->take(known);
+    written_ = std::move(watch);
+    refreshed_since_ = false;
 }
 
 std::uint64_t ResidentView::changed_bytes() const noexcept {
@@ -252,25 +258,15 @@ std::uint64_t ResidentView::changed_bytes() const noexcept {
     return sum;
 }
 
-/// Copies pages that are mapped from a delta that the snapshot no longer has, because its owner has merged deltas. The
-/// memory of the old delta may become somebody else's (I1).
+/// Copies pages that are mapped from a block in which the snapshot no longer has them, because its owner has gathered
+/// pages in a new one. The memory of the old block may become somebody else's (I1).
 void ResidentView::keep_what_has_moved(const Snapshot& before) {
-    const auto& now = snapshot_.layers()->deltas();
-    const auto& old = before.layers()->deltas();
-    const auto is_there = [&](const auto& delta) { return std::find(now.begin(), now.end(), delta) != now.end(); };
-    if (std::all_of(old.begin(), old.end(), is_there)) return;
-    std::vector<PageRun> runs;
-    auto known = pages_.begin();
-    for (const PageIndex page : before.layers()->delta_pages()) {
-        while (known != pages_.end() && known->index < page) ++known;
-        const bool is_private = known != pages_.end() && known->index == page;
-        if (is_private) continue;
-        const Layers::Source source = snapshot_.layers()->source(page);
-        if (source.delta == before.layers()->source(page).delta) continue;
-        refresh(page, source.bytes);
-        runs.push_back({page, {1}});
-    }
-    add_pages(runs);
+    const auto keep = [&](PageIndex page, const PageTree::Place* was, const PageTree::Place*) {
+        if (was == nullptr || pages_.contains(page)) return;
+        refresh(page, snapshot_.layers()->page(page));
+        pages_.insert(page);
+    };
+    PageTree::for_each_difference(before.layers()->tree(), snapshot_.layers()->tree(), keep);
 }
 
 void ResidentView::accept(const Snapshot& result) {
@@ -280,7 +276,6 @@ void ResidentView::accept(const Snapshot& result) {
     resize(result.layers()->mapped_bytes());
     extent_bytes_ = result.extent_bytes();
     changed_.clear();
-    find_sources();
 }
 
 PageCount ResidentView::take_refreshed() noexcept { return std::exchange(refreshed_, PageCount{}); }
@@ -293,7 +288,10 @@ std::vector<PageRun> ResidentView::private_runs(const sys::PageScanner& scanner)
 
 std::shared_ptr<const Layers> ResidentView::layers_now() const { return capture(Delta::stored_copy_of); }
 
-void ResidentView::before_fork() { for_child_ = capture(Delta::copy_for_child); }
+void ResidentView::before_fork() {
+    for_child_ = capture(Delta::copy_for_child);
+    static_cast<void>(for_child_->plan());
+}
 
 std::shared_ptr<const Layers> ResidentView::capture(Layers::DeltaMaker make) const {
     const std::vector<PageRun> runs = private_runs(sys::PageScanner());  // whose descriptor is closed again here
@@ -320,8 +318,7 @@ PageChanges ResidentView::changes(sys::PageScannerOnDemand& scanner) const {
 
 WritableRange ResidentView::writable() const noexcept {
     const Layers& layers = for_child_ ? *for_child_ : *below();
-    return {reinterpret_cast<std::uintptr_t>(slot_.address()), layers.mapped_bytes(),
-            sys::total_pages(layers.placed())};
+    return {reinterpret_cast<std::uintptr_t>(slot_.address()), layers.mapped_bytes(), layers.placed_at_most()};
 }
 
 }  // namespace vmcow

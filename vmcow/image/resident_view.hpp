@@ -9,10 +9,12 @@
 #include "vmcow/image/copy_costs.hpp"
 #include "vmcow/image/layers.hpp"
 #include "vmcow/image/mapped_image.hpp"
+#include "vmcow/image/page_set.hpp"
 #include "vmcow/image/slot.hpp"
 #include "vmcow/page_changes.hpp"
 #include "vmcow/snapshot.hpp"
 #include "vmcow/sys/page_scan.hpp"
+#include "vmcow/sys/written_pages.hpp"
 #include "vmcow/units.hpp"
 
 namespace vmcow {
@@ -70,7 +72,8 @@ public:
     /// Finds the pages that were written since. With `faulted`, this process has taken page faults meanwhile, so there
     /// may be new private pages.
     /// Throws: std::system_error -- no page scan.
-    /// Cost:   a comparison for each private page; a page scan if `faulted`.
+    /// Cost:   a page scan if `faulted`, and a comparison for each private page, or, where few of many are usually
+    ///         written, for each of these.
     void find_changes(const sys::PageScanner& scanner, bool faulted);
     /// The pages that differ from the snapshot, ascending, as `find_changes` found them last.
     [[nodiscard]] std::span<const PageIndex> changed() const noexcept { return changed_; }
@@ -83,7 +86,7 @@ public:
     /// The pages that the kernel has copied between the last `prepare` and the last `find_changes`.
     [[nodiscard]] PageCount copied() const noexcept { return copied_; }
     /// The pages that the view has to itself.
-    [[nodiscard]] PageCount resident() const noexcept { return {pages_.size()}; }
+    [[nodiscard]] PageCount resident() const noexcept { return pages_.count(); }
 
     /// Undoes the changes that `find_changes` has found.
     /// Throws: std::system_error -- ENOMEM; the view can be prepared again.
@@ -95,11 +98,6 @@ public:
     [[nodiscard]] PageCount take_refreshed() noexcept;
 
 private:
-    struct Page {
-        PageIndex index;
-        const std::byte* source;  // where the snapshot has the page
-    };
-
     void before_fork() override;
     void forget_fork() noexcept override {
         if (for_child_) for_child_.reset();
@@ -125,8 +123,8 @@ private:
     void refresh(PageIndex page, const std::byte* source) noexcept;
     void restore_by(Preparation& how);
     void rebase(const Snapshot& wanted, Preparation& how);
-    PageCount add_pages(const std::vector<PageRun>& runs);
-    void find_sources();
+    void compare(const std::vector<PageRun>& suspects);
+    void choose_watching();
     void keep_what_has_moved(const Snapshot& before);
     [[nodiscard]] bool over_budget() const noexcept;
     [[nodiscard]] bool refreshing_pays(std::size_t refreshed) const noexcept;
@@ -137,8 +135,11 @@ private:
     std::size_t mapped_bytes_ = 0;
     CopyCosts costs_;
     PageCount budget_;
-    std::vector<Page> pages_;  // ascending
+    PageSet pages_;  // that the view has to itself
     std::vector<PageIndex> changed_;
+    /// Which private pages were written to since the last look, where most of them are left alone.
+    std::unique_ptr<sys::WrittenPages> written_;
+    bool refreshed_since_ = false;               // pages were: a write to one of them takes no fault
     bool whole_ = false;                         // the view holds the snapshot, except for `changed_`
     Preparation restored_ = Preparation::clean;  // why `restore` has mapped anew, until `prepare` tells it
     PageCount copied_;

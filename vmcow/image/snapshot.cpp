@@ -43,11 +43,18 @@ constexpr std::uint64_t kMostExtent = std::uint64_t{1} << 46;
 struct Snapshot::State {
     explicit State(std::shared_ptr<const Layers> made_of) : layers(std::move(made_of)) {}
 
+    /// All pages one behind the other: mapped, or copied where they are few.
+    struct Whole {
+        std::unique_ptr<ComposedImage> mapped;
+        std::optional<StoredPages> copied;
+
+        [[nodiscard]] const std::byte* data() const noexcept { return copied ? copied->data() : mapped->data(); }
+    };
+
     std::shared_ptr<const Layers> layers;
-    // Made only for a snapshot with deltas, when somebody wants its bytes contiguous.
-    std::once_flag composed_once;
-    std::unique_ptr<ComposedImage> composed;
-    std::optional<StoredPages> copied;
+    // Made only for a snapshot with pages beside its base, when somebody wants its bytes contiguous.
+    std::once_flag whole_once;
+    std::unique_ptr<const Whole> whole;
 };
 
 Snapshot::Snapshot(std::shared_ptr<const Layers> layers) : state_(std::make_shared<State>(std::move(layers))) {}
@@ -63,16 +70,17 @@ const std::shared_ptr<const Layers>& Snapshot::layers() const noexcept { return 
 std::span<const std::byte> Snapshot::bytes() const& {
     State& state = sys::held(state_, kType);
     if (state.layers->is_base_alone()) return {state.layers->base().data(), extent_bytes()};
-    std::call_once(state.composed_once, [&] {
+    std::call_once(state.whole_once, [&] {
+        auto whole = std::make_unique<State::Whole>();
         if (state.layers->mapped_bytes() <= kCopiedWhole) {
-            state.copied.emplace(copy_of(*state.layers));
-            return;
+            whole->copied.emplace(copy_of(*state.layers));
+        } else {
+            whole->mapped = std::make_unique<ComposedImage>(state.layers);
+            whole->mapped->make_read_only();
         }
-        auto composed = std::make_unique<ComposedImage>(state.layers);
-        composed->make_read_only();
-        state.composed = std::move(composed);
+        state.whole = std::move(whole);
     });
-    return {state.copied ? state.copied->data() : state.composed->data(), extent_bytes()};
+    return {state.whole->data(), extent_bytes()};
 }
 
 OwnedSpan<Snapshot, const std::byte> Snapshot::bytes() const&& { return {*this, bytes()}; }
@@ -96,13 +104,9 @@ Snapshot Snapshot::sealed() const {
     return sys::held(state_, kType).layers->base().is_sealed_file() ? *this : flatten();
 }
 
-std::size_t Snapshot::delta_count() const noexcept { return sys::held(state_, kType).layers->deltas().size(); }
+std::size_t Snapshot::delta_count() const { return sys::held(state_, kType).layers->deltas().size(); }
 
-PageCount Snapshot::delta_pages() const noexcept {
-    PageCount sum;
-    for (const auto& delta : sys::held(state_, kType).layers->deltas()) sum += PageCount{delta->pages().size()};
-    return sum;
-}
+PageCount Snapshot::delta_pages() const noexcept { return sys::held(state_, kType).layers->tree().count(); }
 
 int Snapshot::base_fd() const noexcept { return sys::held(state_, kType).layers->base().fd(); }
 
@@ -142,7 +146,7 @@ Snapshot Snapshot::adopt(SnapshotParts parts, std::string name) {
     for (SnapshotParts::DeltaPart& part : parts.deltas) {
         deltas.push_back(Delta::adopt(std::move(part.fd), part.pages, pages));
     }
-    return Snapshot(std::make_shared<const Layers>(std::move(base), parts.extent_bytes, std::move(deltas)));
+    return Snapshot(std::make_shared<const Layers>(std::move(base), parts.extent_bytes, deltas));
 }
 
 }  // namespace vmcow

@@ -124,7 +124,7 @@ std::shared_ptr<const Layers> WritableImage::layers_now() const {
     if (base_bytes == 0) return nullptr;
     auto base = std::make_shared<const ReadOnlyImage>(sys::duplicate(read_only_fd()), Slot::reserve(base_bytes), name_,
                                                       FileState::borrowed, FilePart{0, base_bytes});
-    const Layers alone(std::move(base), capacity_, {});
+    const Layers alone(std::move(base), capacity_);
     const std::vector<PageIndex> changed = own_ ? std::vector<PageIndex>{} : changed_pages();
     return alone.with_changes(
         changed, [&](std::size_t i) { return slot_.address() + changed[i].byte_offset(); }, Delta::stored_copy_of);

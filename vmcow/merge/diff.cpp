@@ -14,20 +14,19 @@ namespace {
 
 using ByteRangeVisitor = std::function<void(const ByteRange&)>;
 
-/// The pages on which two relatives can differ, ascending: the pages that a delta holds, and the pages of the base that
-/// only one extent reaches or that one extent reaches only partly.
+/// The pages on which two relatives can differ, ascending: the pages that their trees have in different places, the
+/// page in which the shorter one ends, and the pages of the base that only the longer one reaches.
 std::vector<PageIndex> candidates(const Snapshot& a, const Snapshot& b) {
-    const std::vector<PageIndex> of_a = a.layers()->delta_pages();
-    const std::vector<PageIndex> of_b = b.layers()->delta_pages();
     std::vector<PageIndex> pages;
-    std::set_union(of_a.begin(), of_a.end(), of_b.begin(), of_b.end(), std::back_inserter(pages));
+    PageTree::for_each_difference(a.layers()->tree(), b.layers()->tree(),
+                                  [&](PageIndex page, const auto*, const auto*) { pages.push_back(page); });
     const auto [shorter, longer] = std::minmax({a.extent_bytes(), b.extent_bytes()});
     if (shorter == longer) return pages;
     const PageCount reached = std::min(pages_of(longer), pages_of(a.layers()->base().bytes()));
+    const PageIndex end = page_at(shorter);
     std::vector<PageIndex> clipped;
-    for (PageIndex page = page_at(shorter); page.value < reached.value; page = page + PageCount{1}) {
-        clipped.push_back(page);
-    }
+    if (end.value >= reached.value && a.layers()->tree().find(end) != nullptr) clipped.push_back(end);
+    for (PageIndex page = end; page.value < reached.value; page = page + PageCount{1}) clipped.push_back(page);
     std::vector<PageIndex> all;
     std::set_union(pages.begin(), pages.end(), clipped.begin(), clipped.end(), std::back_inserter(all));
     return all;
@@ -49,7 +48,7 @@ public:
         const std::uint64_t alike = shorter == longer ? pages_of(longer).value : page_at(shorter).value;
         for (const PageIndex page : candidates(a, b)) {
             if (page.value >= pages_of(longer).value) break;
-            const bool same_place = a.layers()->source(page).delta == b.layers()->source(page).delta;
+            const bool same_place = a.layers()->source(page).block == b.layers()->source(page).block;
             if (!same_place || page.value >= alike) compare(page);
         }
         return counts_;

@@ -186,12 +186,8 @@ Snapshot Merge::build() {
     std::vector<PageIndex> pages;
     for (const Group& group : result_) pages.push_back(page_of(group));
     counts_.pages_copied = {pages.size()};
-    // A delta takes one page after the other. Layers at their largest depth need the content of all pages at once, but
-    // `join_` holds only one.
-    const auto delta = Delta::stored_copy_of(pages, [&](std::size_t i) { return content_of(result_[i]); });
-    if (below.deltas().size() < Layers::kMaxDeltas) return Snapshot(below.with_delta(delta, extent_bytes_));
     return Snapshot(below.with_changes(
-        pages, [&](std::size_t i) { return delta->content({i}); }, Delta::stored_copy_of, extent_bytes_));
+        pages, [&](std::size_t i) { return content_of(result_[i]); }, Delta::stored_copy_of, extent_bytes_));
 }
 
 }  // namespace

@@ -52,8 +52,7 @@ Snapshot copy_of(const Layers& layers, const std::string& name, std::uint64_t of
     std::memset(to + extent, 0, pages.count().bytes() - extent);
     const PageCount count = pages.count();
     auto base = std::make_shared<const ReadOnlyImage>(std::move(pages), count, name);
-    return Snapshot(
-        std::make_shared<const Layers>(std::move(base), extent, std::vector<std::shared_ptr<const Delta>>{}));
+    return Snapshot(std::make_shared<const Layers>(std::move(base), extent));
 }
 
 Snapshot image_of(const Snapshot& whole, std::uint64_t offset, std::uint64_t bytes) {
@@ -73,7 +72,7 @@ Snapshot image_of(const Snapshot& whole, std::uint64_t offset, std::uint64_t byt
     for (PageIndex page = first; page < end; page = page + PageCount{1}) {
         const Share share = share_of(page, offset, bytes);
         const Layers::Source source = layers.source(page);
-        if (share.is_whole() && source.delta == 0 && page < base_end) continue;
+        if (share.is_whole() && source.block == 0 && page < base_end) continue;
         pages.push_back({(page - first).value});
         sources.push_back(source.bytes);
         if (share.is_whole()) continue;
@@ -82,7 +81,7 @@ Snapshot image_of(const Snapshot& whole, std::uint64_t offset, std::uint64_t byt
         sources.back() = masked.data();
     }
     const std::uint64_t extent = offset % kPageBytes + bytes;
-    const Layers alone(std::move(part), extent, {});
+    const Layers alone(std::move(part), extent);
     return Snapshot(alone.with_changes(
         pages, [&](std::size_t i) { return sources[i]; }, Delta::stored_copy_of));
 }

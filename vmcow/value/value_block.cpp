@@ -108,8 +108,7 @@ Snapshot stored_image(StoredPages pages, std::uint64_t extent_bytes, const std::
     // A block may have more pages than its bytes fill.
     const PageCount count = std::max(pages_of(extent_bytes), PageCount{1});
     auto base = std::make_shared<const ReadOnlyImage>(std::move(pages), count, name);
-    return Snapshot(
-        std::make_shared<const Layers>(std::move(base), extent_bytes, std::vector<std::shared_ptr<const Delta>>{}));
+    return Snapshot(std::make_shared<const Layers>(std::move(base), extent_bytes));
 }
 
 }  // namespace vmcow

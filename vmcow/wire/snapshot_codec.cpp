@@ -42,7 +42,7 @@ Snapshot adopt_over(std::shared_ptr<const ReadOnlyImage> base, SnapshotParts par
             delta && PageCount{delta->pages().size()} == part.pages && delta->pages().back().value < pages.value;
         deltas.push_back(is_ours ? std::move(delta) : Delta::adopt(std::move(part.fd), part.pages, pages));
     }
-    return Snapshot(std::make_shared<const Layers>(std::move(base), parts.extent_bytes, std::move(deltas)));
+    return Snapshot(std::make_shared<const Layers>(std::move(base), parts.extent_bytes, deltas));
 }
 
 }  // namespace

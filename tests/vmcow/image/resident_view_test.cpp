@@ -343,7 +343,8 @@ TEST(ResidentViewTest, StorePageThatIsUsedAgainIsNotTakenForTheOldContent) {
             chunk = std::make_shared<const ReadOnlyImage>(
                 sys::duplicate(delta.fd()), Slot::reserve(delta.stored()->chunk_bytes()), "chunk", FileState::borrowed);
         }
-        auto lying = Delta::lying_in(chunk, delta.file_offset(), {delta.pages().size()}, base.page_count());
+        auto lying = Delta::lying_in(chunk, delta.file_offset(), {delta.pages().size()}, delta.pages().front(),
+                                     base.page_count());
         return Snapshot(base.layers()->with_delta(lying));
     };
     for (const Pages& pages : {Pages{1, 2}, run_of(10, 12)}) {
@@ -371,7 +372,7 @@ TEST(ResidentViewTest, RestoringFromMemoryThatIsUsedAgainDoesNotShow) {
     auto chunk = std::make_shared<const ReadOnlyImage>(
         sys::duplicate(delta.fd()), Slot::reserve(delta.stored()->chunk_bytes()), "chunk", FileState::borrowed);
     const std::uint64_t offset = delta.file_offset();
-    Warm view(Snapshot(base.layers()->with_delta(Delta::lying_in(chunk, offset, {2}, base.page_count()))));
+    Warm view(Snapshot(base.layers()->with_delta(Delta::lying_in(chunk, offset, {2}, {1}, base.page_count()))));
     view.write({1, 2, 3}, std::byte{50});
     view.find_changes();
     callers.reset();

