@@ -195,7 +195,7 @@ public:
     }
 
     /// The object. The reference is good until this value is edited, assigned or destroyed.
-    [[nodiscard]] const T& read() const& { return *object_at(handle_.image().data()); }
+    [[nodiscard]] const T& read() const& { return *object_at(handle_.data()); }
     const T& read() const&& = delete;  // the value would end before the reference: give the value a name first
     [[nodiscard]] const T& operator*() const& { return read(); }
     const T& operator*() const&& = delete;  // the value would end before the reference
@@ -232,7 +232,7 @@ public:
     requires std::invocable<F&&, const T&>
     [[nodiscard]] auto part(F&& pick) const {
         const Snapshot whole = snapshot();
-        return detail::part_of<T>(whole, handle_.image().data(), std::invoke(std::forward<F>(pick), read()));
+        return detail::part_of<T>(whole, handle_.data(), std::invoke(std::forward<F>(pick), read()));
     }
     /// The object in this value that `pick(object)` returns a reference to: it may have containers, and grow. `pick`
     /// may be a pointer to a member: `value.member(&Doc::words)`. An `apply` of it returns the whole value.
@@ -259,7 +259,7 @@ private:
         using E = std::remove_cvref_t<Picked>;
         static_assert(!kPlain, "a member is for a value with containers; of plain bytes, pass a part()");
         static_assert(std::is_lvalue_reference_v<Picked>, "a member is picked by reference");
-        const std::byte* const image = handle_.image().data();
+        const std::byte* const image = handle_.data();
         const auto* const at =
             reinterpret_cast<const std::byte*>(&std::invoke(std::forward<F>(pick), *object_at(image)));
         const std::uint64_t offset = detail::offset_in({image, this->extent_bytes()}, {at, sizeof(E)});
@@ -328,7 +328,7 @@ public:
     [[nodiscard]] std::size_t size() const { return handle_.image().extent_bytes() / sizeof(T); }
     /// The elements. The span is good until this value is edited, assigned or destroyed.
     [[nodiscard]] std::span<const T> read() const& {
-        return {std::launder(reinterpret_cast<const T*>(handle_.image().data())), size()};
+        return {std::launder(reinterpret_cast<const T*>(handle_.data())), size()};
     }
     /// For a temporary value: the elements together with the value.
     [[nodiscard]] OwnedSpan<Value, const T> read() && {

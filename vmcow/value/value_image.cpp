@@ -22,12 +22,12 @@ namespace {
 
 /// Freezes an arena. In a function process the arena is a private copy over a file that its owner may still change: the
 /// snapshot may outlive the process, so it is made of a copy. The arena is moved to `kept`, where others go on reading.
-Snapshot freeze(Arena& arena, std::optional<Arena>& kept) {
+Snapshot freeze(Arena& arena, std::unique_ptr<Arena>& kept) {
     if (arena.is_own()) return std::move(arena).freeze();
     Arena copy({.name = arena.name(), .reserve_bytes = std::max(arena.extent_bytes(), std::uint64_t{kPageBytes})});
     copy.append(arena.bytes());
     Snapshot frozen = std::move(copy).freeze();
-    kept = std::move(arena);
+    kept = std::make_unique<Arena>(std::move(arena));
     return frozen;
 }
 
@@ -45,7 +45,7 @@ struct ValueImage::Large {
 
     std::recursive_mutex mutex;
     std::variant<Arena, Snapshot, Large::PrivateView> content;
-    std::optional<Arena> kept;  // the arena that `freeze` has copied: others may still read its bytes
+    std::unique_ptr<Arena> kept;  // the arena that `freeze` has copied: others may still read its bytes
 };
 
 ValueImage::Large& ValueImage::large() const noexcept { return *large_.load(std::memory_order_acquire); }
@@ -95,7 +95,7 @@ void ValueImage::set_large(std::unique_ptr<Large> large) noexcept {
     delete large_.exchange(large.release(), std::memory_order_acq_rel);
 }
 
-std::unique_ptr<ValueImage> ValueImage::copy() const {
+std::unique_ptr<ValueImage> ValueImage::copy(bool handle_reads) {
     // Another thread may freeze the block meanwhile: that leaves its bytes where they are.
     if (!has_file_ && is_copied_whole(extent_) && data_.load(std::memory_order_acquire) != nullptr) {
         std::unique_ptr<ValueImage> made(new ValueImage(options(), form_, nullptr));
@@ -104,7 +104,22 @@ std::unique_ptr<ValueImage> ValueImage::copy() const {
         made->copied_pages_.store(static_cast<std::uint32_t>(pages_of(extent_).value), std::memory_order_relaxed);
         return made;
     }
-    return std::make_unique<ValueImage>(snapshot(), options(), form_);
+    Snapshot frozen = snapshot();
+    Large& now = large();
+    const std::scoped_lock lock(now.mutex);
+    auto* const view = std::get_if<Large::PrivateView>(&now.content);
+    const std::uint32_t others = readers_.load(std::memory_order_acquire) - (handle_reads ? 1U : 0U);
+    if (view == nullptr || view->changed || pinned_ || others != 0) {
+        return std::make_unique<ValueImage>(std::move(frozen), options(), form_);
+    }
+    auto made = std::make_unique<ValueImage>(std::move(frozen), options(), form_);
+    Large& its = made->large();
+    Snapshot stays = view->committed;
+    its.content = std::move(*view);
+    now.content = std::move(stays);
+    data_.store(nullptr, std::memory_order_release);
+    made->has_file_ = true;
+    return made;
 }
 
 const std::byte* ValueImage::checked(const Arena& arena) const {
@@ -115,9 +130,25 @@ const std::byte* ValueImage::checked(const Arena& arena) const {
 }
 
 const std::byte* ValueImage::data() const {
-    if (const std::byte* const known = data_.load(std::memory_order_acquire)) return known;
+    const std::byte* const known = data_.load(std::memory_order_acquire);
+    if (known != nullptr && (!has_file_ || is_being_edited() || pinned_.load(std::memory_order_acquire))) return known;
     Large& now = large();
     const std::scoped_lock lock(now.mutex);
+    pinned_.store(true, std::memory_order_release);
+    return find_data(now);
+}
+
+const std::byte* ValueImage::data_for(std::atomic<bool>& reads) {
+    const std::byte* const known = data_.load(std::memory_order_acquire);
+    if (known != nullptr && (!has_file_ || is_being_edited() || reads.load(std::memory_order_acquire))) return known;
+    Large& now = large();
+    const std::scoped_lock lock(now.mutex);
+    if (!reads.exchange(true, std::memory_order_acq_rel)) readers_.fetch_add(1, std::memory_order_relaxed);
+    return find_data(now);
+}
+
+/// Where the bytes are. Pre: the mutex of `now` is held.
+const std::byte* ValueImage::find_data(const Large& now) const {
     const std::byte* at = nullptr;
     if (const auto* const arena = std::get_if<Arena>(&now.content)) {
         at = checked(*arena);
@@ -417,18 +448,22 @@ ValueHandle::ValueHandle(const ValueHandle& other) noexcept : image_(other.image
 void ValueHandle::refuse_moved_from(const char* call) noexcept { sys::used_after_move("vmcow::Value", call); }
 
 void ValueHandle::release() noexcept {
+    if (image_ == nullptr) return;
+    if (reads_.load(std::memory_order_relaxed)) image_->readers_.fetch_sub(1, std::memory_order_release);
     // acq_rel: what other handles read of the image happens before the last handle changes or destroys it.
-    if (image_ == nullptr || image_->handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (image_->handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     VMCOW_ASSERT(!image_->is_being_edited() && "a value cannot be assigned to or destroyed while it is being edited");
     delete image_;
 }
+
+const std::byte* ValueHandle::data(const char* call) const { return image(call).data_for(reads_); }
 
 bool ValueHandle::is_unique(const char* call) const noexcept {
     return image(call).handles_.load(std::memory_order_acquire) == 1;
 }
 
 ValueImage& ValueHandle::unique(const char* call) {
-    if (!is_unique(call)) *this = ValueHandle(image_->copy());
+    if (!is_unique(call)) *this = ValueHandle(image_->copy(reads_.load(std::memory_order_relaxed)));
     return *image_;
 }
 

@@ -83,8 +83,8 @@ public:
     ValueImage(const ValueImage&) = delete;
     ValueImage& operator=(const ValueImage&) = delete;
 
-    /// Where the bytes are, for reading. They stay there until `open`.
-    /// Cost: nothing; the first time, for a snapshot with deltas, that of a mapping.
+    /// Where the bytes are, for reading. They stay there until `open`, whoever edits another handle.
+    /// Cost: nothing; the first time, for a snapshot with pages beside its base, that of a mapping.
     [[nodiscard]] const std::byte* data() const;
     [[nodiscard]] std::uint64_t extent_bytes() const;
 
@@ -141,8 +141,12 @@ private:
 
     ValueImage(const ValueOptions& options, Form form, Check check);
 
-    /// An image of the same bytes, for a handle that edits them alone.
-    [[nodiscard]] std::unique_ptr<ValueImage> copy() const;
+    /// An image of the same bytes, for a handle that edits them alone. The view goes with it where nobody else has
+    /// asked for the address of its bytes: the image that is left is a version without a mapping.
+    [[nodiscard]] std::unique_ptr<ValueImage> copy(bool handle_reads);
+    /// As `data`, for a handle that is counted among the readers where that matters: `reads` says whether it is.
+    [[nodiscard]] const std::byte* data_for(std::atomic<bool>& reads);
+    [[nodiscard]] const std::byte* find_data(const Large& now) const;
     /// The bytes of the arena, after `check_` when they are first looked at. Pre: the mutex is held.
     [[nodiscard]] const std::byte* checked(const Arena& arena) const;
     [[nodiscard]] Large& large() const noexcept;
@@ -171,6 +175,8 @@ private:
     mutable std::shared_ptr<const std::uint64_t> block_id_;  // of the block as it lies now, once it was borrowed
     std::uint64_t extent_ = 0;                               // not kept for an arena or a view
     std::atomic<std::uint32_t> handles_{0};
+    std::atomic<std::uint32_t> readers_{0};    // handles that have asked where the bytes of a view are
+    mutable std::atomic<bool> pinned_{false};  // somebody else has
     std::uint32_t edits_ = 0;
     mutable std::atomic<std::uint32_t> copied_pages_{0};
     std::uint16_t alignment_ = 0;
@@ -186,9 +192,11 @@ public:
     ValueHandle() noexcept = default;
     explicit ValueHandle(std::unique_ptr<ValueImage> image) noexcept;
     ValueHandle(const ValueHandle& other) noexcept;
-    ValueHandle(ValueHandle&& other) noexcept : image_(std::exchange(other.image_, nullptr)) {}
+    ValueHandle(ValueHandle&& other) noexcept
+        : image_(std::exchange(other.image_, nullptr)), reads_(other.reads_.exchange(false)) {}
     ValueHandle& operator=(ValueHandle other) noexcept {
         std::swap(image_, other.image_);
+        other.reads_ = reads_.exchange(other.reads_);
         return *this;
     }
     ~ValueHandle() { release(); }
@@ -202,6 +210,9 @@ public:
         if (image_ == nullptr) refuse_moved_from(call);
         return *image_;
     }
+    /// Where the bytes are, for reading. They stay there until the value of this handle is edited, or the handle ends.
+    /// Cost: as ValueImage::data.
+    [[nodiscard]] const std::byte* data(const char* call = __builtin_FUNCTION()) const;
     [[nodiscard]] ValueImage& operator*() const noexcept { return image(); }
     [[nodiscard]] ValueImage* operator->() const noexcept { return &image(); }
     [[nodiscard]] explicit operator bool() const noexcept { return image_ != nullptr; }
@@ -211,6 +222,7 @@ private:
     [[noreturn]] static void refuse_moved_from(const char* call) noexcept;
 
     ValueImage* image_ = nullptr;
+    mutable std::atomic<bool> reads_{false};  // has asked where the bytes of a view are
 };
 
 /// An edit of a value: while it lives, no handle of the value can be copied.

@@ -76,7 +76,7 @@ public:
     Member(Whole whole, std::uint64_t offset) : whole_(std::move(whole)), offset_(offset) {}
 
     [[nodiscard]] const E& read() const& {
-        return *std::launder(reinterpret_cast<const E*>(whole_.handle()->data() + offset_));
+        return *std::launder(reinterpret_cast<const E*>(whole_.handle().data() + offset_));
     }
     /// A reference into a temporary would be gone.
     void read() const&& = delete;
