@@ -20,6 +20,10 @@ struct PoolOptions {
     std::chrono::milliseconds idle_time = std::chrono::seconds(10);
     /// How many private pages of images a worker may keep from call to call.
     vmcow::PageCount resident_budget{16384};
+    /// How many bytes of memory each worker's book of the images that it knows may take, 256 for an image, in the
+    /// worker and in this process. The images that were used longest ago are forgotten first, and learnt again when
+    /// they are used.
+    std::size_t known_budget = std::size_t{16} << 20;
     /// The costs by which a worker first chooses between refreshing and mapping anew; nullopt: they are measured when
     /// the pool is made.
     std::optional<vmcow::CopyCosts> copy_costs{};

@@ -42,10 +42,8 @@ inline constexpr std::size_t kSmallBytes = 64;
 inline constexpr std::size_t kGrowthRoom = std::size_t{16} << 30;
 /// By how much a moved image can grow. Its file is made so much longer before the call, which takes no memory.
 inline constexpr std::size_t kMovedRoom = std::size_t{4} << 30;
-/// The most images that a worker knows.
-inline constexpr std::size_t kImageEntries = 16384;
-/// The most of these that may have a descriptor of their own.
-inline constexpr std::size_t kImagesWithFiles = 256;
+/// The most images that a worker knows, whatever its budget: their numbers are in each request.
+inline constexpr std::size_t kImageEntries = 65535;
 
 class WorkerCall;
 using Trampoline = void (*)(WorkerCall&);

@@ -1,5 +1,7 @@
 #include "procrun/worker/known_images.hpp"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -26,7 +28,18 @@ bool is_used(std::span<const std::uint16_t> used, std::uint16_t at) noexcept {
     return std::find(used.begin(), used.end(), at) != used.end();
 }
 
+/// A quarter of the descriptors that a process of this user may have: the function has the others.
+std::size_t most_files() noexcept {
+    constexpr std::size_t kLeast = 64;
+    constexpr std::size_t kMost = 16384;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return kLeast;
+    return std::clamp<std::size_t>(limit.rlim_cur / 4, kLeast, kMost);
+}
+
 }  // namespace
+
+KnownImages::KnownImages(std::size_t budget) noexcept : budget_(budget), most_files_(most_files()) {}
 
 KnownImages::Key KnownImages::key_of(const ImageArgument& argument) noexcept {
     if (argument.is_sent()) return {};
@@ -53,6 +66,7 @@ bool KnownImages::knows(const ImageArgument& argument) const noexcept {
 void KnownImages::note_use(std::uint16_t at) {
     UseOrder& order = entries_[at].has_file ? with_files_ : without_files_;
     order.splice(order.end(), order, entries_[at].use);
+    entries_[at].used_at = ++clock_;
 }
 
 void KnownImages::clear(std::uint16_t at) {
@@ -68,23 +82,37 @@ void KnownImages::clear(std::uint16_t at) {
 
 /// A free entry or a new one; where there are too many, the entry of the image that was used longest ago.
 std::uint16_t KnownImages::free_place(bool has_file, std::span<const std::uint16_t> used) {
-    UseOrder& order = has_file ? with_files_ : without_files_;
-    const std::size_t others = has_file ? 0 : kImagesWithFiles;
-    if (order.size() >= (has_file ? kImagesWithFiles : kImageEntries - others)) {
-        const auto oldest = std::find_if(order.begin(), order.end(), [&](auto at) { return !is_used(used, at); });
-        VMCOW_ASSERT(oldest != order.end() && "a call has fewer images than a worker may know");
-        const std::uint16_t at = *oldest;
-        clear(at);
-        return at;
-    }
+    if (has_file && with_files_.size() >= most_files_) return forget_oldest(with_files_, used);
     if (!free_.empty()) {
         const std::uint16_t at = free_.back();
         free_.pop_back();
         return at;
     }
-    VMCOW_ASSERT(entries_.size() < kImageEntries && "an entry is made while all kImageEntries are used");
+    if (entries_.size() >= kImageEntries) return forget_oldest(longest_unused(), used);
     entries_.emplace_back();
     return static_cast<std::uint16_t>(entries_.size() - 1);
+}
+
+/// Empties the entry whose image was used longest ago. The worker is told by the image that takes its place.
+std::uint16_t KnownImages::forget_oldest(const UseOrder& order, std::span<const std::uint16_t> used) {
+    const auto oldest = std::find_if(order.begin(), order.end(), [&](auto at) { return !is_used(used, at); });
+    VMCOW_ASSERT(oldest != order.end() && "a call has fewer images than a worker may know");
+    const std::uint16_t at = *oldest;
+    clear(at);
+    return at;
+}
+
+/// The order whose first image was used longest ago.
+const KnownImages::UseOrder& KnownImages::longest_unused() const noexcept {
+    if (with_files_.empty()) return without_files_;
+    if (without_files_.empty()) return with_files_;
+    const bool file_is_older = entries_[with_files_.front()].used_at < entries_[without_files_.front()].used_at;
+    return file_is_older ? with_files_ : without_files_;
+}
+
+bool KnownImages::is_over_budget() const noexcept {
+    const std::size_t known = with_files_.size() + without_files_.size();
+    return known > kMaxImages && known * kBytesAnImage > budget_;
 }
 
 /// The entry that has the image, or another snapshot of its base (`found`); otherwise an empty entry.
@@ -105,6 +133,7 @@ std::uint16_t KnownImages::place_for(const ImageArgument& argument, std::span<co
     Entry& entry = entries_[at];
     entry.key = key_of(argument);
     entry.has_file = with_file;
+    entry.used_at = ++clock_;
     UseOrder& order = with_file ? with_files_ : without_files_;
     entry.use = order.insert(order.end(), at);
     places_.emplace(entry.key, at);
@@ -246,21 +275,25 @@ void KnownImages::note_result(std::uint16_t entry, const vmcow::Snapshot& result
     entries_[entry].result_id = result.layers()->id();
 }
 
-void KnownImages::drop_ended(pipes::MessageSocket& socket, std::uint32_t& updates) {
-    const auto say = [&](const ImageUpdate& update) {
-        ++updates;
-        socket.send(std::as_bytes(std::span(&update, 1)), {});
-    };
+void KnownImages::end_entry(std::uint16_t at, pipes::MessageSocket& socket, std::uint32_t& updates) {
+    clear(at);
+    free_.push_back(at);
+    ImageUpdate update;
+    update.entry = at;
+    update.kind = ImageUpdate::Kind::entry_ended;
+    ++updates;
+    socket.send(std::as_bytes(std::span(&update, 1)), {});
+}
+
+void KnownImages::drop_unused(pipes::MessageSocket& socket, std::uint32_t& updates) {
     for (std::size_t looks = std::min(kLooksACall, entries_.size()); looks > 0; --looks) {
         next_look_ = (next_look_ + 1) % entries_.size();
         const auto at = static_cast<std::uint16_t>(next_look_);
-        if (entries_[at].key.kind == Kind::none || !entries_[at].alive.expired()) continue;
-        clear(at);
-        free_.push_back(at);
-        ImageUpdate update;
-        update.entry = at;
-        update.kind = ImageUpdate::Kind::entry_ended;
-        say(update);
+        if (entries_[at].key.kind != Kind::none && entries_[at].alive.expired()) end_entry(at, socket, updates);
+    }
+    // A few at a time: the worker reads the messages when it runs the call.
+    for (std::size_t i = 0; i < kLooksACall && is_over_budget(); ++i) {
+        end_entry(longest_unused().front(), socket, updates);
     }
     // All chunks, because there are few.
     for (auto chunk = chunks_.begin(); chunk != chunks_.end();) {
@@ -272,7 +305,8 @@ void KnownImages::drop_ended(pipes::MessageSocket& socket, std::uint32_t& update
         update.base_chunk = chunk->first;
         update.kind = ImageUpdate::Kind::chunk_ended;
         chunk = chunks_.erase(chunk);
-        say(update);
+        ++updates;
+        socket.send(std::as_bytes(std::span(&update, 1)), {});
     }
 }
 

@@ -28,13 +28,19 @@ namespace procrun::detail {
 /// What one worker knows of images, as its caller remembers it. Sends the worker updates about images that it lacks.
 ///
 /// An entry is a base with the version over it that was used last. Of another version the worker is sent what lies
-/// elsewhere, whether it is newer or older. An image that has ended in the caller is forgotten some calls later. Where
-/// there would be more than `kImagesWithFiles` images with a descriptor of their own, or more than `kImageEntries` in
-/// all, the one that was used longest ago is forgotten.
+/// elsewhere, whether it is newer or older. An image that has ended in the caller is forgotten some calls later. So are
+/// those that were used longest ago, where all together take more than a budget of memory, or more than a quarter of
+/// the descriptors that a process may have.
 ///
-/// Cost: O(1) for an image that is known, whatever their number. 200 bytes an entry, in the caller and in the worker.
+/// Cost: O(1) for an image that is known, whatever their number. `kBytesAnImage` an entry, in the caller and in the
+///       worker.
 class KnownImages {
 public:
+    static constexpr std::size_t kBytesAnImage = 256;
+
+    /// `budget` is in bytes. Those of a single call are never too many.
+    explicit KnownImages(std::size_t budget) noexcept;
+
     /// Finds or makes the entry of an argument; `used` are the entries that this call uses already. Sends an update if
     /// one is needed, and counts it in `updates`.
     /// Throws: std::system_error -- EMFILE, EPIPE, …; then the worker may know other images than are remembered here.
@@ -44,10 +50,11 @@ public:
     /// Notes that the worker's last call has turned this entry's image into `result`.
     void note_result(std::uint16_t entry, const vmcow::Snapshot& result);
 
-    /// Forgets images and chunks that have ended in the caller, tells the worker, and counts the messages in `updates`.
+    /// Forgets images and chunks that have ended in the caller, and images that the budget has no room for. Tells the
+    /// worker, and counts the messages in `updates`.
     /// Throws: as `find`.
     /// Cost:   a look at 16 entries and at all chunks, which are few.
-    void drop_ended(pipes::MessageSocket& socket, std::uint32_t& updates);
+    void drop_unused(pipes::MessageSocket& socket, std::uint32_t& updates);
 
     [[nodiscard]] bool knows(const ImageArgument& argument) const noexcept;
     /// Whether the worker still has a moved image mapped that is none of these arguments.
@@ -74,12 +81,13 @@ private:
         std::uint64_t layers_id = 0;
         std::uint64_t result_id = 0;  // the layers that the last call has made of the image
         std::uint64_t extent_bytes = 0;
-        vmcow::PageTree shown;      // the version that the worker has
-        vmcow::PageTree sent;       // the same pages in the blocks in which the worker has them, which stay for it (I1)
-        vmcow::PageCount held;      // of these blocks, at the most
+        vmcow::PageTree shown;  // the version that the worker has
+        vmcow::PageTree sent;   // the same pages in the blocks in which the worker has them, which stay for it (I1)
+        vmcow::PageCount held;  // of these blocks, at the most
         std::weak_ptr<const void> alive;
         std::uint64_t inode = 0;  // of a moved image's file
         bool has_file = false;    // takes a descriptor of its own in the worker
+        std::uint64_t used_at = 0;
         UseOrder::iterator use;
     };
 
@@ -90,6 +98,10 @@ private:
     [[nodiscard]] std::uint16_t place_for(const ImageArgument& argument, std::span<const std::uint16_t> used,
                                           bool& found);
     [[nodiscard]] std::uint16_t free_place(bool has_file, std::span<const std::uint16_t> used);
+    [[nodiscard]] std::uint16_t forget_oldest(const UseOrder& order, std::span<const std::uint16_t> used);
+    [[nodiscard]] const UseOrder& longest_unused() const noexcept;
+    [[nodiscard]] bool is_over_budget() const noexcept;
+    void end_entry(std::uint16_t at, pipes::MessageSocket& socket, std::uint32_t& updates);
     void note_use(std::uint16_t at);
     /// Empties an entry in this book. Tells the worker nothing.
     void clear(std::uint16_t at);
@@ -101,6 +113,9 @@ private:
                    std::vector<std::shared_ptr<const vmcow::Delta>>& kept);
     [[nodiscard]] bool is_new_chunk(const vmcow::StoredPages& pages);
 
+    std::size_t budget_;
+    std::size_t most_files_;
+    std::uint64_t clock_ = 0;
     std::deque<Entry> entries_;
     std::vector<std::uint16_t> free_;
     std::unordered_multimap<Key, std::uint16_t, KeyHash> places_;

@@ -71,7 +71,7 @@ double seconds_between(std::int64_t from_ns, std::int64_t to_ns) noexcept {
 }  // namespace
 
 WorkerHandle::WorkerHandle(ZygoteClient& zygote, const PoolOptions& options, Deadline deadline)
-    : zygote_(zygote), options_(options) {
+    : zygote_(zygote), options_(options), known_images_(options.known_budget) {
     WorkerEnds ends;
     ends.call_memory = channel_file();
     call_memory_.emplace(ends.call_memory.get());
@@ -129,7 +129,7 @@ bool WorkerHandle::take_if_idle() noexcept {
 void WorkerHandle::write_request(const ErasedCall& call) {
     Request request;
     std::uint32_t updates = 0;
-    known_images_.drop_ended(socket_, updates);
+    known_images_.drop_unused(socket_, updates);
     std::size_t sent_at = kSentOffset;
     std::array<std::uint16_t, kMaxImages> used{};
     std::size_t used_count = 0;
