@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "bench/bench_main.hpp"
+#include "bench/scale/versions.hpp"
 #include "procrun/fork_call.hpp"
 #include "procrun/pool.hpp"
 #include "vmcow/arena.hpp"
@@ -267,8 +268,12 @@ int run(int argc, char** argv) {
             bench::add_row("scale/pool_call/" + std::to_string(count), sizes, 9,
                            [n](State& state, bool& warm) { call_over(state, warm, n); });
         }
+        bench::add_version_rows(sizes);
     };
-    program.end = [] { pool().reset(); };
+    program.end = [] {
+        pool().reset();
+        bench::end_version_rows();
+    };
     return bench::run_benchmark(argc, argv, program);
 }
 
