@@ -46,13 +46,7 @@ using procrun::StageStates;
 using Clock = Deadline::Clock;
 using std::chrono::milliseconds;
 
-// A sanitizer makes each look cost a part of a core. A stage that could write again waits for that core, and is rightly
-// seen as running then, but counts the wait as part of its blocked write.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr double kPoints = 0.15;
-#else
 constexpr double kPoints = 0.05;
-#endif
 constexpr std::chrono::seconds kLongest{30};
 
 // ---- what the shares are compared with
@@ -183,9 +177,13 @@ std::string text_of(const TrueShares& truth, const StageShares& seen) {
 class StageSharesTest : public testing::TestWithParam<StageCase> {};
 
 /// A stage knows how long it was blocked, and the shares seen from outside must agree with that.
-TEST_P(StageSharesTest, AreNearWhatTheStageMeasures) {
+TEST_P(StageSharesTest, AreWithinFivePointsOfWhatTheStageMeasures) {
     // Other work on the machine may delay the looks so much that a run says nothing: one of the runs has to agree.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    constexpr int kRuns = 8;  // each look takes longer
+#else
     constexpr int kRuns = 3;
+#endif
     std::string runs;
     for (int run = 0; run < kRuns; ++run) {
         const tests::TemporaryDirectory folder;
