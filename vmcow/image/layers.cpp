@@ -173,7 +173,7 @@ std::shared_ptr<const Layers> Layers::with_delta(const std::shared_ptr<const Del
 }
 
 std::shared_ptr<const Layers> Layers::with_extent(std::uint64_t extent_bytes) const {
-    return std::make_shared<const Made>(base_, extent_bytes, tree_, held_, below_);
+    return made(extent_bytes, tree_, held_);
 }
 
 std::vector<PageIndex> pages_that_differ(const Layers& below, const std::vector<PageRun>& runs, const std::byte* data) {

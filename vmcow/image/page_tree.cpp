@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <new>
+#include <span>
 #include <utility>
 
 #include "vmcow/image/delta.hpp"
@@ -202,18 +203,14 @@ const PageTree::Place* PageTree::find_in_nodes(PageIndex page) const noexcept {
     return node->has(slot) ? &node->place(slot) : nullptr;
 }
 
-PageTree PageTree::with(const std::shared_ptr<const Delta>& block) const { return with(block->pages(), block, 0); }
-
-PageTree PageTree::with(std::span<const PageIndex> pages, const std::shared_ptr<const Delta>& block,
-                        std::uint32_t first) const {
-    VMCOW_ASSERT(may_ascend(pages) && "a tree takes its pages in ascending order");
-    VMCOW_ASSERT(pages.size() <= block->pages().size() - first && "I3: a page lies outside of its block");
-    if (pages.empty()) return *this;
+PageTree PageTree::with(const std::shared_ptr<const Delta>& block) const {
+    const std::span<const PageIndex> pages = block->pages();
+    VMCOW_ASSERT(!pages.empty() && may_ascend(pages) && "a block's pages ascend");
     unsigned level = root_ == nullptr ? 0 : root_->level();
     while (pages.back().value >= detail::pages_below(level)) ++level;
     PageTree made;
     std::uint64_t added = 0;
-    made.root_ = detail::with_pages({root_.get()}, level, {pages, block, first}, added);
+    made.root_ = detail::with_pages({root_.get()}, level, {pages, block, 0}, added);
     made.count_ = count_ + PageCount{added};
     return made;
 }

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
 
 #include "vmcow/units.hpp"
 
@@ -59,11 +58,6 @@ public:
     /// This tree with all pages of `block`, which is newer.
     /// Throws: std::bad_alloc; nothing has changed.
     [[nodiscard]] PageTree with(const std::shared_ptr<const Delta>& block) const;
-    /// This tree with the pages `pages` in `block`, whose page number `first + i` is `pages[i]`.
-    /// Pre:    `pages` is strictly ascending.
-    /// Throws: std::bad_alloc; nothing has changed.
-    [[nodiscard]] PageTree with(std::span<const PageIndex> pages, const std::shared_ptr<const Delta>& block,
-                                std::uint32_t first) const;
 
     /// Visits all pages, ascending.
     void for_each(const Visit& visit) const;

@@ -100,7 +100,6 @@ void ResidentView::grow(std::uint64_t extent_bytes) {
 void ResidentView::refresh(PageIndex page, const std::byte* source) noexcept {
     std::memcpy(slot_.address() + page.byte_offset(), source, kPageBytes);
     refreshed_ += PageCount{1};
-    refreshed_since_ = true;
 }
 
 /// Whether there are more private pages than allowed. Mapping anew brings back the placed pages, so these alone are
@@ -196,11 +195,11 @@ void ResidentView::rebase(const Snapshot& wanted, Preparation& how) {
 
 void ResidentView::find_changes(const sys::PageScanner& scanner, bool faulted) {
     std::vector<PageRun> found;
-    if (faulted || (written_ && refreshed_since_)) {
+    // A page that was refreshed can be written to without a fault; `written_` knows of those as well.
+    if (faulted || written_) {
         const bool was_whole = std::exchange(whole_, false);  // until the scan has told which pages were written to
         if (written_) {
             written_->take(found);
-            refreshed_since_ = false;
         } else {
             scanner.private_pages(reinterpret_cast<std::uintptr_t>(slot_.address()), mapped_bytes_, found);
         }
@@ -249,7 +248,6 @@ void ResidentView::choose_watching() {
     std::vector<PageRun> known;
     watch->take(known);
     written_ = std::move(watch);
-    refreshed_since_ = false;
 }
 
 std::uint64_t ResidentView::changed_bytes() const noexcept {

@@ -139,7 +139,6 @@ private:
     std::vector<PageIndex> changed_;
     /// Which private pages were written to since the last look, where most of them are left alone.
     std::unique_ptr<sys::WrittenPages> written_;
-    bool refreshed_since_ = false;               // pages were: a write to one of them takes no fault
     bool whole_ = false;                         // the view holds the snapshot, except for `changed_`
     Preparation restored_ = Preparation::clean;  // why `restore` has mapped anew, until `prepare` tells it
     PageCount copied_;

@@ -110,16 +110,6 @@ TEST(PageTreeTest, GrowsByLevelsAsPagesLieFurtherBehind) {
     }
 }
 
-TEST(PageTreeTest, PartOfABlockCanBePutIn) {
-    const Block block = block_of({1, 2, 3, 4});
-    const std::vector<PageIndex> pages{{2}, {3}};
-    const PageTree tree = PageTree().with(pages, block, 1);
-    EXPECT_EQ(tree.count(), PageCount{2});
-    EXPECT_EQ(tree.find({2})->stored, 1U);
-    EXPECT_EQ(tree.find({3})->stored, 2U);
-    EXPECT_EQ(tree.find({1}), nullptr);
-}
-
 TEST(PageTreeTest, BlockLivesAsLongAsATreeHasAPageOfIt) {
     Block block = block_of({1, 2});
     const std::weak_ptr<const Delta> alive = block;
@@ -136,15 +126,12 @@ TEST(PageTreeTest, BlockLivesAsLongAsATreeHasAPageOfIt) {
 // What 100 000 kept versions take depends on it: each changes a page of 262 144, which is 1 GiB.
 TEST(PageTreeTest, VersionTakesTheWayToItsPage) {
     constexpr std::uint64_t kVersions = 20'000;
-    const Block block = block_of({0});
+    std::vector<Block> blocks;
+    for (std::uint64_t i = 0; i < kVersions; ++i) blocks.push_back(block_of({i * 2'654'435'761U % 262'144}));
     std::vector<PageTree> versions(kVersions);
     const std::size_t before = ::mallinfo2().uordblks;
     PageTree tree;
-    for (std::uint64_t i = 0; i < kVersions; ++i) {
-        const std::vector<PageIndex> page{{i * 2'654'435'761U % 262'144}};
-        tree = tree.with(page, block, 0);
-        versions[i] = tree;
-    }
+    for (std::uint64_t i = 0; i < kVersions; ++i) versions[i] = tree = tree.with(blocks[i]);
     EXPECT_LE((::mallinfo2().uordblks - before) / kVersions, 560U);
     EXPECT_EQ(tree.count(), PageCount{kVersions});
 }
