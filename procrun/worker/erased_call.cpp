@@ -26,7 +26,7 @@ std::uint64_t ImageArgument::mapped_bytes() const noexcept {
 const std::byte* ImageArgument::address() const noexcept {
     if (at != nullptr) return at;
     if (snapshot) return snapshot->layers()->base().data();
-    if (is_sent()) return sent->data();
+    if (is_sent()) return sent.data();
     if (borrowed_block) return borrowed_block->address;
     return ArenaAccess::address(moved ? *moved : *borrowed);
 }

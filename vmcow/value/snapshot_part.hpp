@@ -17,8 +17,8 @@ namespace vmcow {
 ///                                 copied    mapped: the whole's file    copied
 ///
 /// Throws:  std::out_of_range -- the bytes are not all in the snapshot; std::system_error -- EMFILE, ENOMEM.
-/// Cost:    a mapping, and a copy of at most two pages and of the pages that lie in deltas; a copy of all pages if they
-///          are few.
+/// Cost:    a mapping, and a copy of at most two pages and of the pages that are not the base's; a copy of all pages if
+///          they are few.
 /// Threads: all members may be used from several threads at once.
 class SnapshotPart {
 public:

@@ -109,7 +109,7 @@ std::unique_ptr<ValueImage> ValueImage::copy(bool handle_reads) {
     const std::scoped_lock lock(now.mutex);
     auto* const view = std::get_if<Large::PrivateView>(&now.content);
     const std::uint32_t others = readers_.load(std::memory_order_acquire) - (handle_reads ? 1U : 0U);
-    if (view == nullptr || view->changed || pinned_ || others != 0) {
+    if (view == nullptr || view->changed || others != 0) {
         return std::make_unique<ValueImage>(std::move(frozen), options(), form_);
     }
     auto made = std::make_unique<ValueImage>(std::move(frozen), options(), form_);
@@ -127,15 +127,6 @@ const std::byte* ValueImage::checked(const Arena& arena) const {
     const bool known = data_.load(std::memory_order_relaxed) != nullptr;
     if (check_ != nullptr && !known) check_(bytes.data(), bytes.size());
     return bytes.data();
-}
-
-const std::byte* ValueImage::data() const {
-    const std::byte* const known = data_.load(std::memory_order_acquire);
-    if (known != nullptr && (!has_file_ || is_being_edited() || pinned_.load(std::memory_order_acquire))) return known;
-    Large& now = large();
-    const std::scoped_lock lock(now.mutex);
-    pinned_.store(true, std::memory_order_release);
-    return find_data(now);
 }
 
 const std::byte* ValueImage::data_for(std::atomic<bool>& reads) {

@@ -57,7 +57,8 @@ struct BorrowedBlock {
 /// The block of a value with containers is moved into a room (EditRoom) when it is edited. After the edit it is moved
 /// out again where many values are in rooms.
 ///
-/// Threads: `data`, `extent_bytes` and `snapshot` from any thread. The other members are for the only handle.
+/// Threads: `extent_bytes`, `snapshot` and what handles read from any thread. The other members are for the only
+///          handle.
 class ValueImage final : public HeapGrowth {
 public:
     /// Looks at the first page of an image before it is used, and throws if something is wrong with it.
@@ -83,9 +84,6 @@ public:
     ValueImage(const ValueImage&) = delete;
     ValueImage& operator=(const ValueImage&) = delete;
 
-    /// Where the bytes are, for reading. They stay there until `open`, whoever edits another handle.
-    /// Cost: nothing; the first time, for a snapshot with pages beside its base, that of a mapping.
-    [[nodiscard]] const std::byte* data() const;
     [[nodiscard]] std::uint64_t extent_bytes() const;
 
     /// The value as it is now.
@@ -111,7 +109,7 @@ public:
     void extend(std::size_t bytes);
 
     /// The bytes of a value that is small enough to be copied wherever it is wanted; nullopt for other values. They are
-    /// good for as long as those of `data()`.
+    /// good for as long as what `ValueHandle::data` returns.
     [[nodiscard]] std::optional<std::span<const std::byte>> block_bytes() const noexcept;
 
     /// What the bytes of a block have to be aligned to.
@@ -144,7 +142,9 @@ private:
     /// An image of the same bytes, for a handle that edits them alone. The view goes with it where nobody else has
     /// asked for the address of its bytes: the image that is left is a version without a mapping.
     [[nodiscard]] std::unique_ptr<ValueImage> copy(bool handle_reads);
-    /// As `data`, for a handle that is counted among the readers where that matters: `reads` says whether it is.
+    /// Where the bytes are, for reading. They stay there for as long as a handle that has asked is neither edited nor
+    /// ended: `reads` says whether this one is counted among the readers, where that matters.
+    /// Cost: nothing; the first time, for a snapshot with pages beside its base, that of a mapping.
     [[nodiscard]] const std::byte* data_for(std::atomic<bool>& reads);
     [[nodiscard]] const std::byte* find_data(const Large& now) const;
     /// The bytes of the arena, after `check_` when they are first looked at. Pre: the mutex is held.
@@ -175,8 +175,7 @@ private:
     mutable std::shared_ptr<const std::uint64_t> block_id_;  // of the block as it lies now, once it was borrowed
     std::uint64_t extent_ = 0;                               // not kept for an arena or a view
     std::atomic<std::uint32_t> handles_{0};
-    std::atomic<std::uint32_t> readers_{0};    // handles that have asked where the bytes of a view are
-    mutable std::atomic<bool> pinned_{false};  // somebody else has
+    std::atomic<std::uint32_t> readers_{0};  // handles that have asked where the bytes of a view are
     std::uint32_t edits_ = 0;
     mutable std::atomic<std::uint32_t> copied_pages_{0};
     std::uint16_t alignment_ = 0;
@@ -211,7 +210,7 @@ public:
         return *image_;
     }
     /// Where the bytes are, for reading. They stay there until the value of this handle is edited, or the handle ends.
-    /// Cost: as ValueImage::data.
+    /// Cost: nothing; the first time, for a version that was made by edits or calls, that of a mapping.
     [[nodiscard]] const std::byte* data(const char* call = __builtin_FUNCTION()) const;
     [[nodiscard]] ValueImage& operator*() const noexcept { return image(); }
     [[nodiscard]] ValueImage* operator->() const noexcept { return &image(); }
