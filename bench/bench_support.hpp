@@ -11,6 +11,7 @@
 #include <exception>
 #include <limits>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -33,6 +34,11 @@ struct BenchSizes {
 inline constexpr unsigned char kFilled = 1;
 /// The offset of the byte that rows touch if they touch a single byte: neither in the first page nor at a page's start.
 inline constexpr std::size_t kTouched = 7 * vmcow::kPageBytes + 64;
+
+/// What a row checks of what it has done.
+inline void expect(bool condition, const char* what) {
+    if (!condition) throw std::runtime_error(what);
+}
 
 [[noreturn]] inline void die(const char* what) {
     std::perror(what);

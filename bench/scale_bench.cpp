@@ -12,69 +12,33 @@
 #include <cstddef>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "bench/bench_main.hpp"
+#include "bench/scale/process_counts.hpp"
 #include "bench/scale/versions.hpp"
 #include "procrun/fork_call.hpp"
 #include "procrun/pool.hpp"
 #include "vmcow/arena.hpp"
 #include "vmcow/containers.hpp"
-#include "vmcow/sys/proc/field.hpp"
 #include "vmcow/units.hpp"
 #include "vmcow/value.hpp"
 
 namespace {
 
+using bench::expect;
 using benchmark::State;
 using vmcow::Value;
 using Numbers = std::array<double, 3>;
 using Container = vmcow::vector<double>;
 
-void expect(bool condition, const char* what) {
-    if (!condition) throw std::runtime_error(what);
-}
-
 std::size_t as_many(const bench::BenchSizes& sizes, std::size_t most) {
     return std::clamp<std::size_t>(sizes.value_bytes >> 10, 16, most);
 }
-
-std::size_t descriptors() {
-    const std::filesystem::directory_iterator all("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
-
-std::size_t mappings() {
-    std::ifstream maps("/proc/self/maps");
-    std::size_t count = 0;
-    for (std::string line; std::getline(maps, line);) ++count;
-    return count;
-}
-
-std::uint64_t resident_bytes() { return vmcow::sys::read_proc_bytes("/proc/self/status", "VmRSS").value_or(0); }
-
-/// What a row takes of the kernel, as counters beside its time.
-class Taken {
-public:
-    void report(State& state, std::size_t values) const {
-        const auto each = [&](double all) { return all / static_cast<double>(values); };
-        state.counters["descriptors"] = static_cast<double>(descriptors()) - descriptors_;
-        state.counters["mappings"] = static_cast<double>(mappings()) - mappings_;
-        state.counters["bytes_each"] = each(static_cast<double>(resident_bytes()) - bytes_);
-    }
-
-private:
-    double descriptors_ = static_cast<double>(descriptors());
-    double mappings_ = static_cast<double>(mappings());
-    double bytes_ = static_cast<double>(resident_bytes());
-};
 
 // ---- small values
 
@@ -101,7 +65,7 @@ void keep_small(State& state, bool& warm, std::size_t count) {
         std::vector<Value<Numbers>> all;
         all.reserve(count);
         ::malloc_trim(0);  // what was freed before would be used again, and not be counted
-        const Taken taken;
+        const bench::Taken taken;
         const double seconds = bench::seconds_of([&] {
             for (std::size_t i = 0; i < count; ++i) all.emplace_back(Numbers{static_cast<double>(i), 1, 2});
         });
@@ -121,7 +85,7 @@ void keep_middle(State& state, bool& warm, std::size_t count) {
     bench::measure(state, warm, [&] {
         std::vector<Value<double[]>> all;
         all.reserve(count);
-        const Taken taken;
+        const bench::Taken taken;
         const double seconds = bench::seconds_of([&] {
             for (std::size_t i = 0; i < count; ++i) {
                 all.emplace_back(kNumbers);

@@ -62,28 +62,24 @@ Arena filled_arena(std::size_t bytes) {
 }
 
 template <class Result>
-void expect(const Result& result) {
+void expect_ok(const Result& result) {
     if (!result.ok()) throw std::runtime_error(result.outcome().describe());
 }
 
-void expect(bool condition, const char* what) {
-    if (!condition) throw std::runtime_error(what);
-}
-
 void call_null(benchmark::State& state, bool& warm) {
-    measure(state, warm, [] { return seconds_of_each(5000, [] { expect(pool->call(nothing)); }); });
+    measure(state, warm, [] { return seconds_of_each(5000, [] { expect_ok(pool->call(nothing)); }); });
 }
 
 void call_by_value(benchmark::State& state, bool& warm, const std::optional<Snapshot>& value) {
-    measure(state, warm, [&] { return seconds_of_each(5000, [&] { expect(pool->call(first_byte, *value)); }); });
+    measure(state, warm, [&] { return seconds_of_each(5000, [&] { expect_ok(pool->call(first_byte, *value)); }); });
     expect(pool->call(first_byte, *value).cost().copied == vmcow::PageCount{}, "a page was copied");
 }
 
 void call_by_value_write(benchmark::State& state, bool& warm, const Snapshot& value, std::size_t count) {
     const int rounds = count > 1000 ? 5 : 400;
-    for (int i = 0; !warm && i < 20; ++i) expect(pool->call(write_pages, value, count));
+    for (int i = 0; !warm && i < 20; ++i) expect_ok(pool->call(write_pages, value, count));
     measure(state, warm,
-            [&] { return seconds_of_each(rounds, [&] { expect(pool->call(write_pages, value, count)); }); });
+            [&] { return seconds_of_each(rounds, [&] { expect_ok(pool->call(write_pages, value, count)); }); });
     const auto last = pool->call(write_pages, value, count);
     expect(last.cost().changed == vmcow::PageCount{offsets(count).size()}, "not every page was changed");
     state.SetLabel(std::string(name_of(last.cost().images()[0].path)));
@@ -92,9 +88,9 @@ void call_by_value_write(benchmark::State& state, bool& warm, const Snapshot& va
 
 void call_apply_write(benchmark::State& state, bool& warm, const Snapshot& value, std::size_t count) {
     const int rounds = count > 1000 ? 5 : 400;
-    for (int i = 0; !warm && i < 20; ++i) expect(pool->apply(change_pages, value, count));
+    for (int i = 0; !warm && i < 20; ++i) expect_ok(pool->apply(change_pages, value, count));
     measure(state, warm,
-            [&] { return seconds_of_each(rounds, [&] { expect(pool->apply(change_pages, value, count)); }); });
+            [&] { return seconds_of_each(rounds, [&] { expect_ok(pool->apply(change_pages, value, count)); }); });
     const Snapshot changed = pool->apply(change_pages, value, count).value();
     expect(changed.delta_pages() == vmcow::PageCount{offsets(count).size()}, "not every page came back");
 }
@@ -102,7 +98,7 @@ void call_apply_write(benchmark::State& state, bool& warm, const Snapshot& value
 void call_moved_write(benchmark::State& state, bool& warm, Arena& value) {
     const auto move_there_and_back = [&] {
         auto result = pool->apply(change_pages, std::move(value), std::size_t{256});
-        expect(result);
+        expect_ok(result);
         value = std::move(result).value();
     };
     for (int i = 0; !warm && i < 100; ++i) move_there_and_back();

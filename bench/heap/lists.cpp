@@ -90,10 +90,6 @@ std::vector<std::uint32_t> places(std::size_t count) {
     return made;
 }
 
-void expect(bool condition, const char* what) {
-    if (!condition) throw std::runtime_error(what);
-}
-
 /// Writes to random places of a list that nobody shares, and checks the last write.
 RoundsInTurn::Round set_unique(std::size_t count) {
     const Vector zeros(count);

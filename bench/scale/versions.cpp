@@ -6,17 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bench/scale/process_counts.hpp"
 #include "procrun/pool.hpp"
 #include "vmcow/image/page_store.hpp"
-#include "vmcow/sys/proc/field.hpp"
 #include "vmcow/units.hpp"
 #include "vmcow/value.hpp"
 
@@ -32,10 +29,6 @@ constexpr std::size_t kMeasured = 1000;
 constexpr std::size_t kBefore = 100;
 constexpr std::size_t kFirst = 10;
 
-void expect(bool condition, const char* what) {
-    if (!condition) throw std::runtime_error(what);
-}
-
 /// How the pages that versions change follow one another: the next one, or scattered over the value.
 constexpr std::uint64_t kInTurn = 1;
 constexpr std::uint64_t kScattered = 2'654'435'761;
@@ -45,18 +38,6 @@ std::size_t page_of(std::size_t number, std::uint64_t step, std::size_t pages) {
 
 void change(std::span<std::uint64_t> words, std::uint64_t number, std::uint64_t step) {
     words[page_of(number, step, words.size() / kWordsInPage) * kWordsInPage + 3] = number;
-}
-
-std::size_t lines_of(const char* path) {
-    std::ifstream file(path);
-    std::size_t count = 0;
-    for (std::string line; std::getline(file, line);) ++count;
-    return count;
-}
-
-std::size_t descriptors() {
-    const std::filesystem::directory_iterator all("/proc/self/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
 std::unique_ptr<procrun::Pool>& pool() {
@@ -107,20 +88,14 @@ double keep_versions(benchmark::State& state, std::size_t bytes, std::size_t cou
     };
     make(kFirst);  // with which the value becomes a snapshot
     ::malloc_trim(0);
-    const std::size_t maps = lines_of("/proc/self/maps");
-    const std::size_t open = descriptors();
-    const auto resident = vmcow::sys::read_proc_bytes("/proc/self/status", "VmRSS").value_or(0);
+    const Taken taken;
     const double held = held_bytes();
     make(count - std::min(count - 1, kMeasured));
     const std::size_t measured = count - kept.size();
     const double seconds = seconds_of([&] { make(count); });
-    const auto now = vmcow::sys::read_proc_bytes("/proc/self/status", "VmRSS").value_or(0);
-    state.counters["mappings"] = static_cast<double>(lines_of("/proc/self/maps")) - static_cast<double>(maps);
-    state.counters["descriptors"] = static_cast<double>(descriptors()) - static_cast<double>(open);
-    const auto each = [&](double all) { return all / static_cast<double>(count - kFirst); };
-    state.counters["bytes_each"] = each(held_bytes() - held);
     // The newest version has pages of its own beside those that are kept, at the most all of the value.
-    state.counters["resident_each"] = each(static_cast<double>(now) - static_cast<double>(resident));
+    taken.report(state, count - kFirst, "resident_each");
+    state.counters["bytes_each"] = (held_bytes() - held) / static_cast<double>(count - kFirst);
     for (std::size_t number = 0; number < count; number += std::max<std::size_t>(count / 97, 1)) {
         check(kept[number], number, count, step);
     }

@@ -16,10 +16,6 @@ namespace bench {
 
 using Bytes = vmcow::Value<std::byte[]>;
 
-inline void expect(bool condition, const char* what) {
-    if (!condition) throw std::runtime_error(what);
-}
-
 /// A value that nobody shares; every byte is `kFilled`.
 inline Bytes filled_value(std::size_t bytes) {
     Bytes value(bytes, {.name = "bench"});

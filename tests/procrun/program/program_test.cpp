@@ -13,7 +13,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <iterator>
 #include <optional>
 #include <set>
 #include <string>
@@ -23,6 +22,7 @@
 
 #include "pipes/pipe.hpp"
 #include "tests/support/descriptor_limit.hpp"
+#include "tests/support/process_counts.hpp"
 #include "tests/support/support.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/sys/process/prctl.hpp"
@@ -70,11 +70,6 @@ Outcome refusal_of(const Program& program) {
 bool has_children() {
     siginfo_t info{};
     return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
-}
-
-std::size_t open_descriptors() {
-    namespace fs = std::filesystem;
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator{}));
 }
 
 /// Makes an empty file with this mode in `folder` and returns its path.
@@ -420,12 +415,12 @@ TEST(ProgramTest, ChildHasDefaultSignalsAndAnEmptyMask) {
 TEST(ProgramTest, NoDescriptorLeftIsEmfileAndLeavesNothing) {
     constexpr std::size_t kNeeded = 3;  // the error pipe, and its write end beside the targets or the pidfd
     for (std::size_t free = 0; free < kNeeded; ++free) {
-        const std::size_t before = open_descriptors();
+        const std::size_t before = tests::descriptors();
         {
             const DescriptorLimit limit{free};
             EXPECT_EQ(error_of([] { static_cast<void>(Program({"true"}).start()); }), EMFILE) << free << " free";
         }
-        EXPECT_EQ(open_descriptors(), before);
+        EXPECT_EQ(tests::descriptors(), before);
         EXPECT_FALSE(has_children());
     }
     const DescriptorLimit limit{kNeeded};
@@ -434,10 +429,10 @@ TEST(ProgramTest, NoDescriptorLeftIsEmfileAndLeavesNothing) {
 }
 
 TEST(ProgramTest, RefusalLeavesNoProcessAndNoDescriptor) {
-    const std::size_t before = open_descriptors();
+    const std::size_t before = tests::descriptors();
     refusal_of(Program({"no-such-program-anywhere"}));
     refusal_of(Program({"true"}).directory("/no/such/folder"));
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(tests::descriptors(), before);
     EXPECT_FALSE(has_children());
 }
 

@@ -11,13 +11,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "tests/support/descriptor_limit.hpp"
 #include "tests/support/forbidden_call.hpp"
+#include "tests/support/process_counts.hpp"
 #include "tests/support/support.hpp"
 #include "vmcow/sys/fd.hpp"
 #include "vmcow/sys/page_scan_method.hpp"
@@ -26,11 +26,6 @@ namespace {
 
 using vmcow::Facility;
 using vmcow::FacilityState;
-
-std::ptrdiff_t open_descriptors() {
-    const std::filesystem::directory_iterator entries("/proc/self/fd");
-    return std::distance(begin(entries), end(entries));
-}
 
 std::map<std::string, Facility> by_name(const std::vector<Facility>& facilities) {
     std::map<std::string, Facility> named;
@@ -119,20 +114,20 @@ TEST(FacilitiesTest, NoHugePageToBeHadIsALimit) {
 
 TEST(FacilitiesTest, ProbesThatFailHalfwayLeaveNothingOpen) {
     for (std::size_t free = 0; free < 4; ++free) {
-        const std::ptrdiff_t before = open_descriptors();
+        const std::size_t before = tests::descriptors();
         {
             const DescriptorLimit limit(free);
             (void)vmcow::probe_all();
         }
-        EXPECT_EQ(open_descriptors(), before) << free << " descriptors free";
+        EXPECT_EQ(tests::descriptors(), before) << free << " descriptors free";
         EXPECT_EQ(waitpid(-1, nullptr, WNOHANG | __WALL), -1) << free << " descriptors free";
     }
 }
 
 TEST(FacilitiesTest, ProbesLeaveNoDescriptorChildOrImageBehind) {
-    const std::ptrdiff_t before = open_descriptors();
+    const std::size_t before = tests::descriptors();
     (void)vmcow::probe_all();
-    EXPECT_EQ(open_descriptors(), before);
+    EXPECT_EQ(tests::descriptors(), before);
     EXPECT_EQ(waitpid(-1, nullptr, WNOHANG | __WALL), -1);
     EXPECT_EQ(errno, ECHILD);
     EXPECT_EQ(vmcow::sys::read_text_file("/proc/self/maps").find("memfd:vmcow:probe"), std::string::npos);

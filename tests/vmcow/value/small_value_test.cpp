@@ -5,8 +5,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -17,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/process_counts.hpp"
 #include "tests/support/support.hpp"
 #include "tests/support/warm_page_store.hpp"
 #include "vmcow/containers.hpp"
@@ -27,6 +26,9 @@
 
 namespace {
 
+using tests::descriptors;
+using tests::kHeapMappings;
+using tests::mappings;
 using vmcow::PageCount;
 using vmcow::Snapshot;
 using vmcow::Value;
@@ -43,29 +45,9 @@ struct alignas(64) Line {
     std::uint64_t word = 7;
 };
 
-std::size_t descriptors() {
-    std::size_t count = 0;
-    for (const auto& each : std::filesystem::directory_iterator("/proc/self/fd")) count += each.exists() ? 1U : 0U;
-    return count;
-}
-
-std::size_t mappings() {
-    std::ifstream maps("/proc/self/maps");
-    std::size_t count = 0;
-    for (std::string line; std::getline(maps, line);) ++count;
-    return count;
-}
-
 bool is_in_block(const auto& value) { return value.handle()->block_bytes().has_value(); }
 
 // ---- costs of small values
-
-// How many mappings the heap of the process may grow by. A sanitizer maps memory of its own for what is allocated.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t kHeapMappings = 100;
-#else
-constexpr std::size_t kHeapMappings = 20;
-#endif
 
 TEST(SmallValueTest, ThousandsTakeNoDescriptorAndNoMapping) {
     constexpr int kMany = 20'000;

@@ -7,13 +7,12 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
 #include <span>
-#include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/support/forbidden_call.hpp"
+#include "tests/support/process_counts.hpp"
 #include "tests/support/support.hpp"
 #include "vmcow/image/page_store.hpp"
 #include "vmcow/units.hpp"
@@ -21,6 +20,8 @@
 
 namespace {
 
+using tests::kHeapMappings;
+using tests::mappings;
 using vmcow::kPageBytes;
 using vmcow::PageCount;
 using vmcow::PageStore;
@@ -28,19 +29,6 @@ using Words = vmcow::Value<std::uint64_t[]>;
 
 constexpr std::size_t kPages = 1024;  // 4 MiB: more than is copied as a whole
 constexpr std::size_t kWordsInPage = kPageBytes / sizeof(std::uint64_t);
-// How many mappings hundreds of versions may take. A sanitizer maps memory of its own as the heap grows.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t kFewMappings = 80;
-#else
-constexpr std::size_t kFewMappings = 10;
-#endif
-
-std::size_t mappings() {
-    std::ifstream maps("/proc/self/maps");
-    std::size_t count = 0;
-    for (std::string line; std::getline(maps, line);) ++count;
-    return count;
-}
 
 void write(Words& value, std::size_t page, std::uint64_t word) {
     value.edit([&](std::span<std::uint64_t> words) { words[page * kWordsInPage] = word; });
@@ -66,7 +54,7 @@ TEST(VersionsTest, ThatNobodyReadsHoldAPageAndNoMapping) {
     const std::size_t before = mappings();
     const std::uint64_t used = PageStore::used_bytes();
     const std::vector<Words> kept = versions(500);
-    EXPECT_LE(mappings(), before + kFewMappings);
+    EXPECT_LE(mappings(), before + kHeapMappings / 2);
     EXPECT_LE(PageStore::used_bytes() - used, PageCount{500}.bytes());
     for (std::size_t i = 0; i < kept.size(); i += 7) {
         for (std::size_t page = 0; page < kept.size(); ++page) {
@@ -104,7 +92,7 @@ TEST(VersionsTest, ReadingTheNewestOneKeepsNoMappingOfTheOthers) {
         EXPECT_EQ(newest[i * kWordsInPage], i + 1);
         kept.push_back(newest);
     }
-    EXPECT_LE(mappings(), before + kFewMappings);
+    EXPECT_LE(mappings(), before + kHeapMappings / 2);
     EXPECT_EQ(word_in(kept[100], 100), 101U);
     EXPECT_EQ(word_in(kept[100], 101), 0U);
 }
