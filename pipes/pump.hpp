@@ -57,8 +57,8 @@ public:
     /// none at the end of all.
     /// Pre: at least one writer.
     std::size_t join(std::vector<vmcow::sys::UniqueFd> ins, vmcow::sys::UniqueFd out, Join order);
-    /// Sends `bytes` bytes of an image from `offset` on, without copying them. A snapshot that has deltas, that lies in
-    /// the page store, or whose owner may still write to it is copied once.
+    /// Sends `bytes` bytes of an image from `offset` on, without copying them. A snapshot that has pages beside its
+    /// base, that lies in the page store, or whose owner may still write to it is copied once.
     /// Pre:    the bytes lie within the snapshot's extent.
     /// Throws: std::system_error -- also ENOMEM, for the copy.
     std::size_t send_image(const vmcow::Snapshot& snapshot, std::uint64_t offset, std::uint64_t bytes,

@@ -45,7 +45,7 @@ struct GraphState;
 ///   - a read-only parameter gets an alias;
 ///   - a parameter `T&` of a `call` gets private pages, and its writes stay in the call;
 ///   - the first argument of an `apply` is changed in place where that is the last use of the value, and shared where
-///     it is not: the new value is then a delta over the old one;
+///     it is not: the new value then shares all other pages with the old one;
 ///   - a side effect gets a snapshot.
 /// Calls that do not wait for each other's values run at the same time, as far as the pool has workers.
 ///

@@ -52,8 +52,8 @@ struct Diff : DiffCounts {
 
 /// Visits the pages on which `a` and `b` differ, in ascending order. Bytes behind an extent count as zero.
 ///
-/// Cost: for relatives, which lie over one base, a binary search for each page that a delta of either holds, and a
-///       memcmp for each of these pages that the two take from different deltas, whatever the size of the image; for
+/// Cost: for relatives, which lie over one base, a look at what their trees do not share, and a memcmp for each page
+///       that the two have in different places, whatever the size of the image and of what they have in common; for
 ///       other snapshots a memcmp of every page.
 DiffCounts for_each_changed_page(const Snapshot& a, const Snapshot& b,
                                  const std::function<void(const ChangedPage&)>& visit);

@@ -60,8 +60,8 @@ struct SaveReport {
 /// Killed:  the old file or the new one is there, whole. A temporary file `.vmcow-N.tmp` may be left where the file
 ///          system has no O_TMPFILE, or when the process is killed between two calls at the end; the next save in the
 ///          folder removes it.
-/// Cost:    reads every page that is not a hole, once; relative to a file, only pages that a delta holds, and all of a
-///          small value.
+/// Cost:    reads every page that is not a hole, once; relative to a file, only pages that are not the base's, and all
+///          of a small value.
 /// Threads: any. The ring is filled by a thread that ends before this returns.
 /// Source:  io_uring(7); ioctl_ficlonerange(2); open(2) O_TMPFILE; rename(2).
 SaveReport save_image(const Snapshot& snapshot, const std::filesystem::path& path, const SaveOptions& options = {});

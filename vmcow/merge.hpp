@@ -85,7 +85,7 @@ private:
 /// rule decides instead of a conflict.
 ///
 /// Shape:  the result is as long as the longest of `base` and the sides; bytes behind an extent count as zero. It is a
-///         relative of `base`: one more delta, of the pages that differ (I6). Where nothing differs it is `base`
+///         relative of `base`: one more block, of the pages that differ (I6). Where nothing differs it is `base`
 ///         itself; where one side made all the changes, it is that side. Without rules the order of the sides does not
 ///         matter.
 /// Throws: std::invalid_argument -- a rule that reaches past the result, or not one name for each side;

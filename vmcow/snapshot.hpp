@@ -32,7 +32,7 @@ public:
     [[nodiscard]] const std::string& name() const noexcept;
 
     /// The whole image, contiguous and read-only, valid for as long as this handle or a copy of it lives.
-    /// Throws: std::system_error -- ENOMEM, when a snapshot with deltas is put together for the first time.
+    /// Throws: std::system_error -- ENOMEM, when a snapshot with pages beside its base is first put together.
     /// Cost:   nothing for a base alone; otherwise, once, that of `View`.
     [[nodiscard]] std::span<const std::byte> bytes() const&;
     /// For a temporary handle: the bytes together with the handle.
@@ -42,10 +42,11 @@ public:
 
     /// Maps the whole image privately: writes stay in the returned view.
     /// Throws: std::system_error -- ENOMEM (address space, or vm.max_map_count). Nothing is left behind.
-    /// Cost:   one mmap, 3 µs whatever the size; with deltas, more as `Layers` says.
+    /// Cost:   one mmap, 3 µs whatever the size; one more for each long run of pages that are not the base's, and a
+    ///         copy of each such page of a short run.
     [[nodiscard]] View map_private() const;
 
-    /// The same bytes in one sealed file of their own: this snapshot itself when it has no deltas, else a copy.
+    /// The same bytes in one sealed file of their own: this snapshot itself when it is a base alone, else a copy.
     /// Throws: std::system_error -- EMFILE, ENOMEM.
     /// Cost:   one memcpy of the image.
     [[nodiscard]] Snapshot flatten() const;
@@ -63,13 +64,13 @@ public:
     /// How many pages the snapshot has beside those of its base, for itself or with other versions.
     [[nodiscard]] PageCount delta_pages() const noexcept;
 
-    /// The file of the base. For a snapshot without deltas that was made from an arena, this file is the image: a
-    /// program can read it.
+    /// The file of the base. For a snapshot that was made from an arena and has no other pages, this file is the image:
+    /// a program can read it.
     [[nodiscard]] int base_fd() const noexcept;
 
     /// Duplicated descriptors of all parts, for another process.
     /// Throws: std::system_error -- EMFILE, ENOMEM.
-    /// Cost:   a copy of each delta that lies in the page store.
+    /// Cost:   as `delta_count`, and a copy of each delta that lies in the page store.
     [[nodiscard]] SnapshotParts parts() const;
     /// Takes over the snapshot that another process sent, after checking every seal, size and index (I3).
     /// Throws: std::system_error -- EBADMSG, naming what is wrong; ENOMEM. All descriptors are closed.

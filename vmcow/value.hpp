@@ -118,7 +118,8 @@ public:
     /// Whether no other value shares the image.
     [[nodiscard]] bool is_unique() const noexcept { return handle_.is_unique(); }
     [[nodiscard]] std::uint64_t extent_bytes() const { return handle_.image().extent_bytes(); }
-    /// What editing has copied since the value became private or its last snapshot was taken, whichever was later.
+    /// What the kernel has copied for edits since the value became private or its last snapshot was taken, whichever
+    /// was later. A page that was copied for an earlier version is not copied again; its changed bytes count.
     /// Cost: a page scan.
     [[nodiscard]] PageChanges changes() const { return handle_.image().changes(); }
     /// A number for the type T, equal in all programs that one compiler has built.
@@ -159,7 +160,9 @@ private:
 /// vouch for themselves (`kVouched`). The destructor of T is not run: the memory of the image is given back as a whole.
 ///
 /// A shared value is made private when it is first edited: the image is frozen and mapped once more, privately, so that
-/// from then on the kernel copies each page that is written, once. A value that nobody shares is edited in place.
+/// from then on the kernel copies each page that is written, once. When it is shared and edited again, the mapping goes
+/// along with the edit, and the value that stays as it was is mapped when it is read. A value that nobody shares is
+/// edited in place.
 ///
 /// A value that was moved from holds nothing: it can only be assigned to or destroyed (sys/held.hpp).
 ///
@@ -206,8 +209,9 @@ public:
     /// stays as `change` has left it.
     /// Pre:    `change` does not copy this value, and takes nothing out of it that has its memory there.
     /// Throws: std::system_error -- EMFILE, ENOMEM, when the value is made private; nothing has changed then.
-    /// Cost:   nothing when nobody shares the value; else a freeze, once, and a mapping. Then a page copy for each page
-    ///         written.
+    /// Cost:   nothing when nobody shares the value. Else a freeze and a mapping, the first time; later a copy of each
+    ///         page that was changed since, and no mapping, where no other handle was read. Then a page copy for each
+    ///         page that is written for the first time.
     template <class F>
     requires std::invocable<F&&, T&>
     auto edit(F&& change) {

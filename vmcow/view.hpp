@@ -75,8 +75,8 @@ public:
     /// A snapshot of the view as it is now. It shares the unchanged pages with the snapshot below (I6), and is that
     /// snapshot itself when nothing differs. The view goes on.
     /// Throws: std::system_error -- EMFILE, ENOMEM.
-    /// Cost:   a scan, a comparison and a copy per changed page; at the largest depth also the pages of the deltas
-    ///         below.
+    /// Cost:   a scan, a comparison per page that the view has to itself, and a copy per changed page. After a `commit`
+    ///         of hundreds of pages, only pages that were written since are compared, where the kernel tells which.
     [[nodiscard]] Snapshot capture() const;
 
     /// As `capture`; from now on the view counts its changes from the snapshot that this returns. The view keeps its
@@ -88,8 +88,8 @@ public:
     void grow(std::uint64_t extent_bytes);
 
     /// Drops every change; the pages go back to the kernel.
-    /// Throws: std::system_error -- ENOMEM: if the snapshot has deltas, only a part of it may be mapped then, and the
-    ///         view has to be reset again before it is used.
+    /// Throws: std::system_error -- ENOMEM: of a snapshot with pages beside its base only a part may be mapped then,
+    ///         and the view has to be reset again before it is used.
     void reset();
 
 private:

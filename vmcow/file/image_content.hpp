@@ -24,7 +24,7 @@ struct SavedBase {
 /// The pages of `layers` that are not as in `relative`. `relative` stands on a disk copy of their base, which holds the
 /// base except for the pages in `differing`.
 /// Pre:  `relative` is not longer.
-/// Cost: a comparison of each page that both have in a delta.
+/// Cost: a comparison of each page that one of them does not have from the base.
 [[nodiscard]] std::vector<PageIndex> differing_pages(const Layers& layers, const Layers& relative,
                                                      const std::vector<PageIndex>& differing);
 
