@@ -44,7 +44,7 @@ int poll_or_sleep(std::span<pollfd> entries, Deadline deadline) noexcept {
         const timespec a_millisecond{.tv_sec = 0, .tv_nsec = 1'000'000};
         static_cast<void>(nanosleep(&a_millisecond, nullptr));
     }
-    return 0;
+    return -1;
 }
 
 }  // namespace procrun

@@ -18,9 +18,9 @@ namespace procrun {
 /// Source: ppoll(2); started again after EINTR.
 int poll_until(std::span<pollfd> entries, Deadline deadline, const std::string& what);
 
-/// Waits as `poll_until` does, but without exceptions, for a caller that goes on whatever ppoll(2) says. After EINTR it
-/// returns 0 at once, after another error it sleeps for a millisecond and returns 0. The caller then has to look itself
-/// whether what it waits for has happened.
+/// Waits as `poll_until` does, but without exceptions, for a caller that goes on whatever ppoll(2) says. Returns -1
+/// when ppoll(2) has failed, at once after EINTR and after a sleep of a millisecond otherwise. No entry is ready then,
+/// and the caller has to look itself whether what it waits for has happened.
 int poll_or_sleep(std::span<pollfd> entries, Deadline deadline) noexcept;
 
 }  // namespace procrun

@@ -252,7 +252,6 @@ ZygoteClient::Forked ZygoteClient::ask(Peer peer, ZygoteRequest request, std::sp
 
 /// The answer to request `number`, if it has come. Notes the ends of workers that have come before it.
 std::optional<ZygoteClient::Forked> ZygoteClient::answer_to(std::uint64_t number, Peer peer) {
-    constexpr unsigned kMostUnreadable = 50;
     const int fd = peer.socket->fd().get();
     while (true) {
         ZygoteMessage message;
@@ -263,12 +262,11 @@ std::optional<ZygoteClient::Forked> ZygoteClient::answer_to(std::uint64_t number
         }
         if (got < 0) {
             if (errno == EAGAIN) return std::nullopt;
-            // One refusal is no reason to give up a zygote; 50 in a row are, so that nobody waits for ever.
-            if (++unreadable_ == kMostUnreadable) vmcow::sys::throw_errno("read the answer of a zygote");
+            if (++refusals_ == kMostRefusals) vmcow::sys::throw_errno("read the answer of a zygote");
             poll_or_sleep({}, Deadline::in(std::chrono::milliseconds(1)));
             return std::nullopt;
         }
-        unreadable_ = 0;
+        refusals_ = 0;
         if (message.kind == ZygoteMessage::Kind::forked && message.number == number) return forked_by(message, peer);
         try {
             static_cast<void>(peer.socket->receive());  // a worker's end, or the answer to a request given up meanwhile

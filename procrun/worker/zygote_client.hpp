@@ -94,7 +94,7 @@ private:
     pipes::MessageSocket keeper_socket_;
     pipes::MessageSocket zygote_socket_;
     std::uint64_t requests_ = 0;
-    unsigned unreadable_ = 0;                        // refusals of recv(2) in a row
+    unsigned refusals_ = 0;                          // of recv(2), in a row
     std::optional<Clock::time_point> silent_since_;  // since when the peer that was asked last has not answered
 
     mutable std::mutex mutex_;  // guards the members below, which are read also while another thread has the turn

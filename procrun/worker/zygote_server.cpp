@@ -62,11 +62,11 @@ public:
             std::array<pollfd, 3> entries{pollfd{socket_.fd().get(), wanted, 0}, pollfd{ended_->fd(), POLLIN, 0},
                                           pollfd{caller_.get(), POLLIN, 0}};
             const bool again = reap_again_ || !unsent_.empty();
-            poll_or_sleep(entries, again ? Deadline::in(kNextTry) : Deadline::never());
-            if (entries[2].revents != 0) break;
-            if (entries[1].revents != 0 || reap_again_) reap();
+            const bool unknown = poll_or_sleep(entries, again ? Deadline::in(kNextTry) : Deadline::never()) < 0;
+            if (entries[2].revents != 0 || (unknown && vmcow::sys::has_ended(caller_.get()))) break;
+            if (entries[1].revents != 0 || reap_again_ || unknown) reap();
             send_unsent();
-            if ((entries[0].revents & ~POLLOUT) != 0 && !listen()) break;
+            if (((entries[0].revents & ~POLLOUT) != 0 || unknown) && !listen()) break;
         }
         end_all();
         return 0;
@@ -84,16 +84,19 @@ private:
 
     // ---- requests
 
-    /// Takes one request. False when the caller is gone or asks for the end.
+    /// Takes one request. False when the caller is gone or asks for the end, and when requests cannot be read: the
+    /// caller learns of an end at once, and of silence after seconds.
     bool listen() {
         ZygoteOrder order;
         const int fd = socket_.fd().get();
         // Peeked at first: when no descriptors are left for the request's own, the answer still needs its number.
         const ssize_t got = ::recv(fd, &order, sizeof(order), MSG_PEEK | MSG_DONTWAIT);
         if (got == 0) return false;
+        if (got < 0 && errno == EAGAIN) return true;
         try {
             if (got < 0) vmcow::sys::throw_errno("look at a request");
             std::optional<pipes::Message> message = socket_.receive();
+            refusals_ = 0;
             if (!message) return false;
             if (message->bytes.size() != sizeof(order)) return true;
             if (order.request == ZygoteRequest::end) return false;
@@ -108,6 +111,7 @@ private:
             if (code == EMFILE || code == ENFILE) {
                 say({.error = code, .number = order.number}, {});
             } else {
+                if (++refusals_ == kMostRefusals) return false;
                 poll_or_sleep({}, Deadline::in(std::chrono::milliseconds(1)));  // the request is still in the socket
             }
         }
@@ -266,6 +270,7 @@ private:
     std::deque<Unsent> unsent_;
     bool reap_again_ = false;
     int failures_ = 0;
+    unsigned refusals_ = 0;  // of recv(2) or recvmsg(2), in a row
 };
 
 }  // namespace

@@ -35,6 +35,9 @@ struct ZygoteMessage {
     std::int32_t code = 0;
 };
 
+/// As many refusals of recv(2) in a row, a millisecond apart, are a reason to give the other side up. One is none.
+inline constexpr unsigned kMostRefusals = 50;
+
 /// The descriptors that a zygote starts with.
 struct ZygoteEnds {
     pipes::MessageSocket socket;

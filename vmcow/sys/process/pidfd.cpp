@@ -78,7 +78,8 @@ bool wait_for_end(int pidfd, nanoseconds longest) noexcept {
         if (ready > 0) return (ended.revents & POLLIN) != 0;
         if (left == nanoseconds{0}) return false;
         if (ready == 0 || errno == EINTR) continue;
-        // No memory, for example. Looks again soon.
+        // No memory, for example. Another call may tell.
+        if (has_ended(pidfd)) return true;
         const timespec a_millisecond = timespec_of(std::chrono::milliseconds{1});
         (void)::nanosleep(&a_millisecond, nullptr);
     }
