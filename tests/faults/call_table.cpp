@@ -118,6 +118,7 @@ const std::vector<CallErrors>& failed_calls() {
         {"unlink", {"EACCES", "EIO"}, {}},
         {"unlinkat", {"EACCES", "EIO"}, {}},
         {"unshare", {"EPERM", "EINVAL"}, {}},
+        {"userfaultfd", {"EPERM", "EMFILE", "ENOSYS"}, {}},
         {"vfork", {"EAGAIN", "ENOMEM"}, {}},
         {"wait4", {"ECHILD"}, {"EINTR"}},
         {"waitid", {"ECHILD"}, {"EINTR"}},
