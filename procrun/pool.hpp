@@ -322,8 +322,9 @@ struct MapProgress {
 ///          are forked while it is still being made, so that in them it is never made. Such a call is refused with that
 ///          reason, in a program that has had threads after half a second. The caller's processes and futures are left
 ///          alone there.
-/// Cost:    half a microsecond and what the images cost (`CallCost`); starting a worker costs a fork of the process as
-///          it was when the pool was made.
+/// Cost:    a wake-up of another processor and back, two system calls by which the worker looks for what the function
+///          has left behind, and what the images cost (`CallCost`); starting a worker costs a fork of the process as it
+///          was when the pool was made.
 class Pool {
 public:
     /// Forks the zygote.

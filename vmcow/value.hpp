@@ -167,7 +167,7 @@ private:
 /// A value that was moved from holds nothing: it can only be assigned to or destroyed (sys/held.hpp).
 ///
 /// Threads: two values may be used from two threads even if they share an image; one value as an int.
-/// Cost:    a small value is ordinary memory: some 140 bytes beside its own, no descriptor, no mapping and no system
+/// Cost:    a small value is ordinary memory: some 150 bytes beside its own, no descriptor, no mapping and no system
 ///          call; it is copied as a whole when it is edited while other values share it. From 2 MiB on, or 128 KiB with
 ///          containers, a value has a memfd.
 template <class T>
