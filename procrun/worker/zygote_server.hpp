@@ -35,7 +35,7 @@ struct ZygoteMessage {
     std::int32_t code = 0;
 };
 
-/// As many refusals of recv(2) in a row, a millisecond apart, are a reason to give the other side up. One is none.
+/// After this many refusals of recv(2) in a row, a millisecond apart, the other side is given up. One is no reason to.
 inline constexpr unsigned kMostRefusals = 50;
 
 /// The descriptors that a zygote starts with.
