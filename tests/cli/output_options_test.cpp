@@ -142,8 +142,8 @@ TEST_P(OutputOptionsTest, OldFileStaysWhereTheDiskIsFull) {
     const auto page = static_cast<std::size_t>(::getpagesize());
     const std::string size = "size=" + std::to_string(2 * page);
     const ChildEnd end = tests::in_child([&] {
-        if (!take_own_mounts()) return 77;
-        if (::mount("none", folder_.path().c_str(), "tmpfs", 0, size.c_str()) != 0) return 77;
+        if (!take_own_mounts()) return tests::kNotHere;
+        if (::mount("none", folder_.path().c_str(), "tmpfs", 0, size.c_str()) != 0) return tests::kNotHere;
         put();
         std::ofstream(folder_ / "other") << std::string(page, 'x');
         const CommandResult result = run(path_);
@@ -152,7 +152,7 @@ TEST_P(OutputOptionsTest, OldFileStaysWhereTheDiskIsFull) {
         if (read_text_file(path_) != kOld) return 4;
         return files() == 2 ? 0 : 5;
     });
-    if (end == ChildEnd{77, 0}) GTEST_SKIP() << "mount namespaces are missing";
+    if (end == ChildEnd{tests::kNotHere, 0}) GTEST_SKIP() << "mount namespaces are missing";
     EXPECT_EQ(end, tests::kChildExitedWell);
 }
 

@@ -52,6 +52,8 @@ struct ChildEnd {
 std::ostream& operator<<(std::ostream& out, const ChildEnd& end);
 
 inline constexpr ChildEnd kChildExitedWell{0, 0};
+/// What a child returns where it may not do what the test needs, and the test is skipped.
+inline constexpr int kNotHere = 77;
 
 /// Forks, runs `body` in the child and waits until the child has ended. `body` returns the exit status. An exception is
 /// printed and gives exit status 125. Assertions in the child are lost: return the result and assert it here.

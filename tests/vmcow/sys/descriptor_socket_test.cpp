@@ -170,18 +170,17 @@ TEST_F(DescriptorSocketTest, NoDescriptorLeftIsEmfile) {
 // The test changes its user, because root may have any number of descriptors in flight.
 TEST_F(DescriptorSocketTest, TooManyDescriptorsOnTheirWayAreEtoomanyrefs) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become a user without any on their way";
-    constexpr int kNotHere = 77;
     const tests::ChildEnd end = tests::in_child([&] {
         constexpr rlim_t kMost = 64;
         const tests::ScopedLimit limit(RLIMIT_NOFILE, kMost);
-        if (::setresuid(65533, 65533, 65533) != 0) return kNotHere;
+        if (::setresuid(65533, 65533, 65533) != 0) return tests::kNotHere;
         const std::vector<int> fds(16, ours_.get());
         for (rlim_t i = 0; i < kMost; ++i) {
             if (const int error = try_send_message(ours_.get(), bytes_of("x"), fds); error != 0) return error;
         }
         return 0;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, (tests::ChildEnd{ETOOMANYREFS, 0}));
     connect();  // the descriptors in flight end with the sockets
 }

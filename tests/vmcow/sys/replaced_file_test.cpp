@@ -91,15 +91,14 @@ TEST_F(ReplacedFileTest, WhatCannotBeReplacedIsAnErrorWithThePath) {
 // rename(2) alone would replace a read-only file.
 TEST_F(ReplacedFileTest, ReadOnlyFileIsEacces) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become another user";
-    constexpr int kNotHere = 77;
     std::ofstream(path_) << "old";
     std::filesystem::permissions(path_, std::filesystem::perms::owner_read | std::filesystem::perms::others_read);
     std::filesystem::permissions(directory_.path(), std::filesystem::perms::all);
     const tests::ChildEnd end = tests::in_child([&] {
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         return error_of([&] { const sys::ReplacedFile file(path_); });
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, (tests::ChildEnd{EACCES, 0}));
 }
 

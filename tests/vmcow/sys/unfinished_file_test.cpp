@@ -138,13 +138,12 @@ TEST_P(UnfinishedFileTest, FileInPlaceOfAFolderIsEnotdir) {
 
 TEST_P(UnfinishedFileTest, FolderThatMayNotBeWrittenIsEacces) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become another user";
-    constexpr int kNotHere = 77;
     fs::permissions(directory_.path(), fs::perms::owner_all | fs::perms::others_read | fs::perms::others_exec);
     const tests::ChildEnd end = tests::in_child([&] {
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         return error_of([&] { const UnfinishedFile file(directory_.path(), "write", 0666, GetParam()); });
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, (tests::ChildEnd{EACCES, 0}));
 }
 

@@ -83,13 +83,12 @@ TEST_F(WriteWatchTest, WithoutAFileOrForOneThatIsNotThereItDoesNotWork) {
 
 TEST_F(WriteWatchTest, FileThatMayNotBeReadCannotBeWatched) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become another user";
-    constexpr int kNotHere = 77;
     std::filesystem::permissions(files_[0], std::filesystem::perms::owner_all);
     const tests::ChildEnd end = tests::in_child([&] {
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         return WriteWatch(files_).works() ? 1 : 0;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, tests::kChildExitedWell);
 }
 

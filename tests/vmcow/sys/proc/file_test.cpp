@@ -71,13 +71,12 @@ TEST(ProcFileTest, FileThatCannotBeReadIsAnError) {
 
 TEST(ProcFileTest, FileOfAnotherUserIsEacces) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become another user";
-    constexpr int kNotHere = 77;
     const tests::ChildEnd end = tests::in_child([parent = ::getpid()] {
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         ProcText room;
         return try_read_proc("/proc/" + std::to_string(parent) + "/io", room) ? 0 : errno;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, (tests::ChildEnd{EACCES, 0}));
 }
 

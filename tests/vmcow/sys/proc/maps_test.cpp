@@ -34,8 +34,6 @@ using tests::in_child;
 using tests::kChildExitedWell;
 using tests::reaped_process;
 
-constexpr int kNotHere = 77;
-
 /// A memfd of four pages, and a mapping of it that is removed with this object.
 class Image {
 public:
@@ -193,10 +191,10 @@ TEST(ProcessMapsTest, NoDescriptorLeftIsEmfile) {
 TEST(ProcessMapsTest, ProcessOfAnotherUserIsEacces) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become another user";
     const ChildEnd end = in_child([parent = ::getpid()] {
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         return error_of([&] { static_cast<void>(read_process_maps(parent)); });
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, (ChildEnd{EACCES, 0}));
 }
 
@@ -320,10 +318,10 @@ TEST(MapsWritableTest, ProcessOfAnotherUserIsUnknownAndTrue) {
     if (::getuid() != 0) GTEST_SKIP() << "only root can become another user";
     const Image image;
     const ChildEnd end = in_child([&, parent = ::getpid()] {
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         return is_writable(parent, image.inode()) ? 0 : 1;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, kChildExitedWell);
 }
 
@@ -333,14 +331,14 @@ TEST(MapsWritableTest, WithoutProcItIsUnknownAndTrueWhileTheProcessRuns) {
     const Image image;
     const ChildEnd end = in_child([&] {
         IdleChild child;
-        if (::chroot(empty.path().c_str()) != 0 || ::chdir("/") != 0) return kNotHere;
+        if (::chroot(empty.path().c_str()) != 0 || ::chdir("/") != 0) return tests::kNotHere;
         if (!is_writable(child.pid(), image.inode())) return 1;
         if (!is_writable(::getpid(), image.inode())) return 2;
         child.kill();
         const pid_t gone = child.reap();
         return is_writable(gone, image.inode()) ? 3 : 0;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no chroot(2) for this user";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no chroot(2) for this user";
     EXPECT_EQ(end, kChildExitedWell);
 }
 

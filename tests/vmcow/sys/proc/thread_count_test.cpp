@@ -127,15 +127,14 @@ TEST_F(ThreadCountTest, ThreadsThatCannotBeLookedAtAreEmfile) {
 }
 
 TEST_F(ThreadCountTest, WithoutProcItIsEnoent) {
-    constexpr int kNotHere = 77;
     const tests::TemporaryDirectory empty;
     const tests::ChildEnd end = tests::in_child([&] {
-        if (::chroot(empty.path().c_str()) != 0) return kNotHere;
+        if (::chroot(empty.path().c_str()) != 0) return tests::kNotHere;
         if (has_one_thread()) return 1;
         if (error_of([] { static_cast<void>(count_running_threads()); }) != ENOENT) return 2;
         return error_of([] { static_cast<void>(count_listed_threads()); });
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no chroot(2) for this user";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no chroot(2) for this user";
     EXPECT_EQ(end, (tests::ChildEnd{ENOENT, 0}));
 }
 

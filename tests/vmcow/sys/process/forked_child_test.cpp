@@ -109,14 +109,13 @@ TEST(ForkedChildTest, WhatStdioHadBufferedIsWrittenOnce) {
 }
 
 TEST(ForkedChildTest, NoProcessToBeHadIsEagain) {
-    constexpr int kNotHere = 77;
     const tests::ChildEnd end = in_child([] {
         for (const int call : {SYS_clone, SYS_clone3}) {
-            if (!tests::forbid_call(call, EAGAIN)) return kNotHere;
+            if (!tests::forbid_call(call, EAGAIN)) return tests::kNotHere;
         }
         return tests::error_of([] { const ForkedChild child([] { return 0; }); });
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no seccomp filters";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no seccomp filters";
     EXPECT_EQ(end, (tests::ChildEnd{EAGAIN, 0}));
 }
 

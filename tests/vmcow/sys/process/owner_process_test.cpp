@@ -79,18 +79,18 @@ TEST(OwnerProcessTest, ChildThatSharesTheMemoryIsAnother) {
 // Both processes have number 1, each in its own namespace.
 TEST(OwnerProcessTest, ProcessOfTheSameNumberIsAnother) {
     const int status = in_child([] {
-                           if (::unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) return 77;
+                           if (::unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) return tests::kNotHere;
                            const pid_t first = bare_fork();
                            if (first == 0) {
                                const OwnerProcess owner;
                                const pid_t second = bare_fork(CLONE_NEWPID);
-                               if (second < 0) ::_exit(77);
+                               if (second < 0) ::_exit(tests::kNotHere);
                                if (second == 0) ::_exit(::getpid() == 1 && !owner.is_this_process() ? 0 : 1);
                                ::_exit(::getpid() == 1 ? status_of(second) : 2);
                            }
                            return first < 0 ? 77 : status_of(first);
                        }).exit_status;
-    if (status == 77) GTEST_SKIP() << "no pid namespaces for this user";
+    if (status == tests::kNotHere) GTEST_SKIP() << "no pid namespaces for this user";
     EXPECT_EQ(status, 0);
 }
 

@@ -28,7 +28,6 @@ using tests::message_of;
 using tests::reaped_process;
 
 constexpr std::chrono::seconds kLong{60};  // only a broken program takes this long
-constexpr int kNotHere = 77;               // a child's exit status
 
 TEST(PidfdTest, OpensWhatIsAProcessCloseOnExec) {
     const UniqueFd self = open_pidfd(::getpid(), "open ourselves");
@@ -101,10 +100,10 @@ TEST(PidfdTest, SignalToTheProcessOfAnotherUserIsEperm) {
     const IdleChild child;
     const tests::ChildEnd end = tests::in_child([&] {
         const UniqueFd pidfd = open_pidfd(child.pid(), "open it");
-        if (::setresuid(65534, 65534, 65534) != 0) return kNotHere;
+        if (::setresuid(65534, 65534, 65534) != 0) return tests::kNotHere;
         return send_signal(pidfd.get(), SIGKILL);
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "this root may not become another user (CAP_SETUID)";
     EXPECT_EQ(end, (tests::ChildEnd{EPERM, 0}));
 }
 
@@ -146,14 +145,14 @@ TEST(PidfdTest, ReapedProcessIsSeenWithoutPoll) {
     const tests::ChildEnd end = tests::in_child([] {
         IdleChild child;
         const UniqueFd pidfd = open_pidfd(child.pid(), "open it");
-        if (!tests::forbid_call(SYS_poll, ENOMEM)) return kNotHere;
+        if (!tests::forbid_call(SYS_poll, ENOMEM)) return tests::kNotHere;
         if (has_ended(pidfd.get())) return 1;
         child.kill();
         if (has_ended(pidfd.get())) return 2;
         child.reap();
         return has_ended(pidfd.get()) ? 0 : 3;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no seccomp filters";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no seccomp filters";
     EXPECT_EQ(end, tests::kChildExitedWell);
 }
 #endif
@@ -161,10 +160,22 @@ TEST(PidfdTest, ReapedProcessIsSeenWithoutPoll) {
 TEST(PidfdTest, WaitThatTheKernelRefusesEndsInTime) {
     const tests::ChildEnd end = tests::in_child([] {
         const UniqueFd self = open_pidfd(::getpid(), "open ourselves");
-        if (!tests::forbid_call(SYS_ppoll, ENOMEM)) return kNotHere;
+        if (!tests::forbid_call(SYS_ppoll, ENOMEM)) return tests::kNotHere;
         return wait_for_end(self.get(), 3ms) ? 1 : 0;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no seccomp filters";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no seccomp filters";
+    EXPECT_EQ(end, tests::kChildExitedWell);
+}
+
+TEST(PidfdTest, EndIsSeenWhereWaitsAreRefused) {
+    const tests::ChildEnd end = tests::in_child([] {
+        const pid_t child = ::fork();
+        if (child == 0) ::_exit(0);
+        const UniqueFd pidfd = open_pidfd_of_child(child, "open the child");
+        if (!tests::forbid_call(SYS_ppoll, ENOMEM)) return tests::kNotHere;
+        return wait_for_end(pidfd.get(), 3s) ? 0 : 1;
+    });
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no seccomp filters";
     EXPECT_EQ(end, tests::kChildExitedWell);
 }
 
@@ -175,13 +186,13 @@ TEST(PidfdTest, GroupIsKilledAlsoWhenItsLeaderHasBeenReaped) {
         const IdleChild member;
         if (::setpgid(leader.pid(), leader.pid()) != 0 || ::setpgid(member.pid(), leader.pid()) != 0) return 1;
         constexpr unsigned kSignalProcessGroup = 4;
-        if (::syscall(SYS_pidfd_send_signal, pidfd.get(), 0, nullptr, kSignalProcessGroup) != 0) return kNotHere;
+        if (::syscall(SYS_pidfd_send_signal, pidfd.get(), 0, nullptr, kSignalProcessGroup) != 0) return tests::kNotHere;
         leader.kill();
         leader.reap();
         kill_group(pidfd.get());
         return wait_for_end(open_pidfd(member.pid(), "open it").get(), kLong) ? 0 : 2;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no group can be named by a pidfd before Linux 6.9";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no group can be named by a pidfd before Linux 6.9";
     EXPECT_EQ(end, tests::kChildExitedWell);
 }
 

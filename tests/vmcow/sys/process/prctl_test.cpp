@@ -26,7 +26,6 @@ using namespace vmcow::sys;
 using tests::in_child;
 using tests::kChildExitedWell;
 
-constexpr int kNotHere = 77;
 constexpr int kParentHasEnded = 3;
 
 bool is_subreaper() {
@@ -141,11 +140,11 @@ TEST(SubreaperTest, OrphansAreAdoptedForGood) {
 
 TEST(SubreaperTest, RefusalIsAnErrorOrNothing) {
     const tests::ChildEnd end = in_child([] {
-        if (!tests::forbid_call(SYS_prctl, EPERM)) return kNotHere;
+        if (!tests::forbid_call(SYS_prctl, EPERM)) return tests::kNotHere;
         { const Subreaper subreaper; }
         return adopt_orphans();
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no seccomp filters";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no seccomp filters";
     EXPECT_EQ(end, (tests::ChildEnd{EPERM, 0}));
 }
 

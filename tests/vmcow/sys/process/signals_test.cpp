@@ -167,15 +167,14 @@ TEST(SignalsTest, SignalOfTheThreadItselfEndsWithIt) {
 }
 
 TEST(SignalsTest, ThreadThatCannotBeStartedIsEagainAndLeavesTheCallersMask) {
-    constexpr int kNotHere = 77;
     const tests::ChildEnd end = in_child([] {
         for (const int call : {SYS_clone, SYS_clone3}) {
-            if (!tests::forbid_call(call, EAGAIN)) return kNotHere;
+            if (!tests::forbid_call(call, EAGAIN)) return tests::kNotHere;
         }
         if (error_of([] { start_without_signals([] {}).join(); }) != EAGAIN) return 1;
         return is_blocked(SIGTERM) ? 2 : 0;
     });
-    if (end.exit_status == kNotHere) GTEST_SKIP() << "no seccomp filters";
+    if (end.exit_status == tests::kNotHere) GTEST_SKIP() << "no seccomp filters";
     EXPECT_EQ(end, kChildExitedWell);
 }
 
