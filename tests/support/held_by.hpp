@@ -1,14 +1,14 @@
 #pragma once
 
-#include <dirent.h>
-#include <unistd.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <sstream>
 #include <string>
 
-#include "tests/support/support.hpp"
+#include "tests/support/process_counts.hpp"
+#include "vmcow/sys/fd.hpp"
 
 namespace tests {
 
@@ -22,13 +22,7 @@ struct Held {
 
 [[nodiscard]] inline Held held_by(pid_t pid) {
     const std::string folder = "/proc/" + std::to_string(pid);
-    Held held;
-    if (DIR* const open = ::opendir((folder + "/fd").c_str())) {
-        while (::readdir(open) != nullptr) ++held.descriptors;
-        ::closedir(open);
-    }
-    std::istringstream maps(vmcow::sys::read_text_file(folder + "/maps"));
-    for (std::string line; std::getline(maps, line);) ++held.mappings;
+    Held held{.descriptors = descriptors(pid), .mappings = mappings(pid)};
     std::istringstream rollup(vmcow::sys::read_text_file(folder + "/smaps_rollup"));
     for (std::string line; std::getline(rollup, line);) {
         if (line.starts_with("Anonymous:")) held.anonymous_kib = std::stoull(line.substr(10));

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
@@ -8,15 +11,15 @@
 
 namespace tests {
 
-/// The open descriptors of this process, that of the look itself among them.
-[[nodiscard]] inline std::size_t descriptors() {
-    const std::filesystem::directory_iterator entries("/proc/self/fd");
+/// The open descriptors of a process. Those of this one are counted with that of the look itself.
+[[nodiscard]] inline std::size_t descriptors(pid_t pid = ::getpid()) {
+    const std::filesystem::directory_iterator entries("/proc/" + std::to_string(pid) + "/fd");
     return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
 }
 
-/// The mappings of this process.
-[[nodiscard]] inline std::size_t mappings() {
-    std::ifstream maps("/proc/self/maps");
+/// The mappings of a process.
+[[nodiscard]] inline std::size_t mappings(pid_t pid = ::getpid()) {
+    std::ifstream maps("/proc/" + std::to_string(pid) + "/maps");
     std::size_t count = 0;
     for (std::string line; std::getline(maps, line);) ++count;
     return count;

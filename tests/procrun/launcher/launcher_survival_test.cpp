@@ -13,10 +13,8 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <future>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -29,6 +27,7 @@
 #include "procrun/program.hpp"
 #include "tests/procrun/launcher/launchers.hpp"
 #include "tests/support/forbidden_call.hpp"
+#include "tests/support/process_counts.hpp"
 #include "tests/support/support.hpp"
 #include "vmcow/image/fork_lock.hpp"
 #include "vmcow/sys/fd.hpp"
@@ -57,12 +56,6 @@ bool is_let_go(const UniqueFd& read_end) {
     pollfd entry{.fd = read_end.get(), .events = POLLIN, .revents = 0};
     char byte = 0;
     return poll(&entry, 1, static_cast<int>(kPatience.count())) == 1 && read(read_end.get(), &byte, 1) == 0;
-}
-
-std::size_t open_descriptors(pid_t pid) {
-    namespace fs = std::filesystem;
-    const fs::directory_iterator folder("/proc/" + std::to_string(pid) + "/fd");
-    return static_cast<std::size_t>(std::distance(folder, fs::directory_iterator{}));
 }
 
 /// Sends SIGKILL and waits until the launcher is a zombie.
@@ -319,15 +312,13 @@ TEST(LauncherSurvivalTest, TwoThousandStartsLeaveDescriptorsAndProcessesAsTheyWe
         }
     };
     start_some(2);  // the launcher forgets reaped programs at the next start
-    const std::size_t ours = open_descriptors(getpid());
-    const std::size_t its = open_descriptors(launcher.pid());
+    const std::size_t ours = tests::descriptors(getpid());
+    const std::size_t its = tests::descriptors(launcher.pid());
     start_some(2000);
-    EXPECT_EQ(open_descriptors(getpid()), ours);
+    EXPECT_EQ(tests::descriptors(getpid()), ours);
     // The launcher may still be closing the descriptors of the last program.
-    const auto give_up =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int>(kPatience.count()));
-    while (open_descriptors(launcher.pid()) > its + 1 && std::chrono::steady_clock::now() < give_up) sched_yield();
-    EXPECT_LE(open_descriptors(launcher.pid()), its + 1);
+    EXPECT_TRUE(tests::eventually([&] { return tests::descriptors(launcher.pid()) <= its + 1; }))
+        << tests::descriptors(launcher.pid()) << " descriptors after " << its;
     siginfo_t info{};
     EXPECT_EQ(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT), 0);
     EXPECT_EQ(info.si_pid, 0) << "a zombie";

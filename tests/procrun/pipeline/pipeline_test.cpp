@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
-#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +24,7 @@
 #include "procrun/pipeline/pipeline_text.hpp"
 #include "procrun/program.hpp"
 #include "tests/support/descriptor_limit.hpp"
+#include "tests/support/process_counts.hpp"
 #include "tests/support/support.hpp"
 #include "tests/support/warm_launcher.hpp"
 #include "vmcow/sys/fd.hpp"
@@ -39,6 +39,7 @@ using procrun::parse_pipeline;
 using procrun::PipelineOptions;
 using procrun::PipelineReport;
 using procrun::StageReport;
+using tests::descriptors;
 using tests::TemporaryDirectory;
 using vmcow::sys::read_text_file;
 using vmcow::sys::UniqueFd;
@@ -244,11 +245,6 @@ int pipelines_in_a_row() {
     return wanted != nullptr ? std::stoi(wanted) : 500;
 }
 
-std::size_t descriptors_of(pid_t pid) {
-    const std::filesystem::directory_iterator all("/proc/" + std::to_string(pid) + "/fd");
-    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
-}
-
 std::size_t children_of(pid_t pid) {
     const std::string text =
         read_text_file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children");
@@ -264,15 +260,15 @@ TEST(PipelineTest, PipelinesInARowLeaveThisProcessAndTheLauncherAsTheyWere) {
         ASSERT_EQ(outcomes_of(report), (std::vector<std::string>{"exit 0", "exit 3", "exit 0"}));
     };
     once();
-    const std::size_t ours = descriptors_of(getpid());
-    const std::size_t its = descriptors_of(launcher.pid());
+    const std::size_t ours = descriptors(getpid());
+    const std::size_t its = descriptors(launcher.pid());
     const std::size_t children = children_of(getpid());
     for (int i = 0; i < pipelines_in_a_row() && !HasFatalFailure(); ++i) once();
-    EXPECT_EQ(descriptors_of(getpid()), ours);
+    EXPECT_EQ(descriptors(getpid()), ours);
     // The launcher forgets the programs of an ended pipeline when it starts the next one. It answers before it closes
     // what came with a request: a pipeline may end before that.
-    EXPECT_TRUE(tests::eventually([&] { return descriptors_of(launcher.pid()) <= its + 3; }))
-        << descriptors_of(launcher.pid()) << " descriptors after " << its;
+    EXPECT_TRUE(tests::eventually([&] { return descriptors(launcher.pid()) <= its + 3; }))
+        << descriptors(launcher.pid()) << " descriptors after " << its;
     EXPECT_EQ(children_of(getpid()), children);
     EXPECT_EQ(children_of(launcher.pid()), 0U);
 }
